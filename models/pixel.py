@@ -1,0 +1,126 @@
+"""The small convolutional denoiser that ships with the pack.
+
+Fully convolutional, without normalisation or attention, so nothing depends on the picture's size. EDM
+preconditioning (Karras et al., 2022, arXiv 2206.00364, section 5):
+
+    x0_hat = c_skip x + c_out F(c_in x, ln(sigma) / 4, level)
+    c_skip = sd^2 / (sigma^2 + sd^2), c_out = sigma sd / sqrt(sigma^2 + sd^2), c_in = 1 / sqrt(sigma^2 + sd^2)
+
+with sd = 0.5. `level` is 0, 1, 2 for pictures at full, half and quarter resolution. Attribute names
+(`inp`, `enc`, `down`, `up`, `dec`, `out`, `emb`, and `a`, `b`, `e` of a block) are the tensor names of
+the weight files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .codec import Codec, Identity
+from .prior import PriorSpec
+
+FREQUENCIES = 16
+
+
+class Block(nn.Module):
+    """x + b(SiLU(a(x) (1 + scale) + shift)), with scale and shift from the embedding."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(width, width, 3, padding=1)
+        self.b = nn.Conv2d(width, width, 3, padding=1)
+        self.e = nn.Linear(embedding, 2 * width)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x: (B, width, h, w), emb: (B, embedding)."""
+        scale, shift = self.e(emb)[:, :, None, None].chunk(2, dim=1)
+        return x + self.b(F.silu(self.a(x) * (1 + scale) + shift))
+
+
+class PixelNetwork(nn.Module):
+    """F: a UNet over pixel_unshuffle(2), with additive skips.
+
+    widths: channels per resolution, the finest first; sides must be multiples of 2^len(widths).
+    """
+
+    def __init__(
+        self, widths: tuple[int, ...] = (32, 64, 96, 160), blocks: int = 2, embedding: int = 64
+    ) -> None:
+        super().__init__()
+        inner = widths[:-1]
+        self.inp = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.enc = nn.ModuleList(_blocks(width, blocks, embedding) for width in widths)
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 2, stride=2) for a, b in zip(inner, widths[1:], strict=True)
+        )
+        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(inner, widths[1:], strict=True))
+        self.dec = nn.ModuleList(_blocks(width, blocks, embedding) for width in inner)
+        self.out = nn.Conv2d(widths[0], 12, 3, padding=1)
+        self.emb = nn.Sequential(
+            nn.Linear(2 * FREQUENCIES + 3, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.multiple_of = 2 ** len(widths)
+
+    def forward(self, x: Tensor, c_noise: Tensor, level: Tensor) -> Tensor:
+        """x: (B, 3, h, w); c_noise = ln(sigma) / 4 and level = log2(factor), both (B,)."""
+        emb = F.silu(self.emb(self._features(c_noise, level).to(x.dtype)))
+        h = self.inp(F.pixel_unshuffle(x, 2))
+        skips = []
+        for i, encoder in enumerate(self.enc):
+            for block in encoder:  # type: ignore[union-attr]
+                h = block(h, emb)
+            if i < len(self.down):
+                skips.append(h)
+                h = self.down[i](h)
+        for i in reversed(range(len(self.dec))):
+            h = F.pixel_shuffle(self.up[i](h), 2) + skips[i]
+            for block in self.dec[i]:  # type: ignore[union-attr]
+                h = block(h, emb)
+        return F.pixel_shuffle(self.out(h), 2)
+
+    @staticmethod
+    def _features(c: Tensor, level: Tensor) -> Tensor:
+        """[sin(c f), cos(c f), c, level, level^2 / 2] with 16 frequencies f from 0.5 to 8, (B, 35)."""
+        f = torch.linspace(math.log(0.5), math.log(8), FREQUENCIES, device=c.device).exp()
+        angle = c[:, None] * f
+        scalars = torch.stack([c, level, level**2 / 2], dim=1)
+        return torch.cat([angle.sin(), angle.cos(), scalars], dim=1)
+
+
+def _blocks(width: int, count: int, embedding: int) -> nn.ModuleList:
+    return nn.ModuleList(Block(width, embedding) for _ in range(count))
+
+
+@dataclass(frozen=True, eq=False)
+class PixelPrior:
+    """`PixelNetwork` as a Prior.
+
+    The network runs in the dtype of its own weights; states, and the preconditioning, stay float32.
+    """
+
+    network: nn.Module
+    spec: PriorSpec
+    sigma_data: float = 0.5
+    codec: Codec = field(default_factory=Identity)
+
+    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
+        """x0_hat, (B, 3, h, w) float32; see `Prior`. h and w: multiples of `spec.multiple_of`."""
+        parameter = next(self.network.parameters())
+        sigma = sigma.to(x)
+        s, sd = sigma[:, None, None, None], self.sigma_data
+        norm = (s**2 + sd**2).sqrt()
+        level = torch.full_like(sigma, math.log2(factor))
+        f = self.network((x / norm).to(parameter.dtype), sigma.log() / 4, level)
+        return (sd / norm) ** 2 * x + s * sd / norm * f.float()
+
+
+def pixel_widths(tensors: dict[str, Tensor]) -> tuple[tuple[int, ...], int, int]:
+    """(widths, blocks, embedding) of a weight file, read from its shapes."""
+    levels = 1 + max(int(k.split(".")[1]) for k in tensors if k.startswith("enc."))
+    blocks = 1 + max(int(k.split(".")[2]) for k in tensors if k.startswith("enc.0."))
+    widths = tuple(tensors[f"enc.{i}.0.a.weight"].shape[0] for i in range(levels))
+    return widths, blocks, tensors["emb.2.weight"].shape[0]

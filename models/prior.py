@@ -1,0 +1,116 @@
+"""Prior: any network, turned into a denoiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .codec import Codec, Identity
+
+
+@dataclass(frozen=True, eq=False)
+class PriorSpec:
+    """What a sampler must know of a prior.
+
+    channels:      of the state it denoises, 3 for pixels.
+    multiple_of:   h and w given to `denoise` must be multiples of this.
+    native_size:   side in pixels of the pictures it was trained on.
+    sigma_min, sigma_max: the noise levels it was trained for, standard deviations in [-1, 1] units.
+    sigmas:        (T,) ascending noise levels of a discrete-time network, None for a continuous one.
+    trained_factors: reductions (1 = full resolution) it was trained for.
+    factors, switch_points: the resolutions a sampler shall use and where it changes, as fractions of
+                   the run; (1,) and () for one resolution. See `pipelines.schedule.spread_factors`.
+    name:          for the user, in messages and reports.
+    """
+
+    channels: int = 3
+    multiple_of: int = 1
+    native_size: int = 256
+    sigma_min: float = 0.01
+    sigma_max: float = 80.0
+    sigmas: Tensor | None = None
+    trained_factors: tuple[int, ...] = (1,)
+    factors: tuple[int, ...] = (1,)
+    switch_points: tuple[float, ...] = ()
+    name: str = "prior"
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A denoiser: E[x0 | x] for x = x0 + sigma n."""
+
+    spec: PriorSpec
+    codec: Codec
+
+    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
+        """x0_hat of every sample.
+
+        x: (B, C, h, w) float32, a picture reduced `factor` times by averaging, plus noise.
+        sigma: (B,) float32, the noise level of each sample.
+        Returns (B, C, h, w) float32.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class MultiResolutionPrior:
+    """The same prior, told to work at several resolutions, coarse first (SubDAPS++).
+
+    factors: falling reductions ending in 1, such as (4, 2, 1); switch_points: one fewer, rising
+    fractions of the run. Raises `ValueError` where they do not fit.
+    """
+
+    prior: Prior
+    factors: tuple[int, ...] = (4, 2, 1)
+    switch_points: tuple[float, ...] = (1 / 3, 2 / 3)
+    spec: PriorSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        falling = all(a > b and a % b == 0 for a, b in zip(self.factors, self.factors[1:], strict=False))
+        if not self.factors or self.factors[-1] != 1 or not falling:
+            raise ValueError(
+                f"The resolutions are {self.factors}; give falling reductions, each a multiple of the "
+                "next, that end in 1, such as 4, 2, 1."
+            )
+        inside = all(0 < p < 1 for p in self.switch_points)
+        rising = all(a < b for a, b in zip(self.switch_points, self.switch_points[1:], strict=False))
+        if len(self.switch_points) != len(self.factors) - 1 or not inside or not rising:
+            raise ValueError(
+                f"{len(self.factors)} resolutions need {len(self.factors) - 1} rising switch points "
+                f"between 0 and 1, but {list(self.switch_points)} came."
+            )
+        spec = replace(self.prior.spec, factors=self.factors, switch_points=self.switch_points)
+        object.__setattr__(self, "spec", spec)
+
+    @property
+    def codec(self) -> Codec:
+        """The wrapped prior's."""
+        return self.prior.codec
+
+    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
+        """The wrapped prior's."""
+        return self.prior.denoise(x, sigma, factor)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianPrior:
+    """The exact denoiser of pixels that are N(mean, std^2), each on its own.
+
+    x0_hat = mean + std^2 / (std^2 + sigma^2) (x - mean). No network: for tests and for learning what a
+    sampler does. A reduction by averaging f x f independent pixels divides the variance by f^2.
+    """
+
+    mean: float | Tensor = 0.0
+    std: float = 0.5
+    spec: PriorSpec = field(default_factory=lambda: PriorSpec(name="gaussian"))
+    codec: Codec = field(default_factory=Identity)
+
+    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
+        """E[x0 | x] in closed form."""
+        variance = (self.std / factor) ** 2
+        mean = torch.as_tensor(self.mean, dtype=x.dtype, device=x.device)
+        shrink = variance / (variance + sigma.to(x)[:, None, None, None] ** 2)
+        return mean + shrink * (x - mean)

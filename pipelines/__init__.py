@@ -1,0 +1,1 @@
+"""The algorithms: pure torch, no ComfyUI, no checkpoints; one paper, one file."""

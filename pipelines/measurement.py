@@ -1,0 +1,57 @@
+"""What was measured of a picture, and how."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .noise import Noise
+from .operators.operator import Operator, check_image
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """y = A(x0) + noise_level n.
+
+    y:           (B, C, h, w) float32 in [-1, 1] units; not clipped.
+    operator:    A, from images (B, C, H, W) to the shape of y.
+    noise_level: standard deviation of the measurement's noise in [-1, 1] units (0.05 is 6.4 of 255), > 0.
+    Raises `ValueError` for a y that is not (B, C, h, w) or not finite, or a noise level that is not
+    positive.
+    """
+
+    y: Tensor
+    operator: Operator
+    noise_level: float
+
+    def __post_init__(self) -> None:
+        check_image(self.y, "The measurement")
+        if not isinstance(self.operator, Operator):
+            raise TypeError(
+                f"The measurement's operator is a {type(self.operator).__name__}; connect a "
+                "degradation operator."
+            )
+        if not math.isfinite(self.noise_level) or self.noise_level <= 0:
+            raise ValueError(
+                f"The noise level is {self.noise_level}; give a number above 0 (0.01 for a clean "
+                "picture), since it decides how far the measurement is trusted."
+            )
+        if not torch.isfinite(self.y).all():
+            raise ValueError("The measurement has NaN or infinite values; repair the picture first.")
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the picture that was measured."""
+        return self.operator.input_size(*self.y.shape[-2:])
+
+
+def simulate(x0: Tensor, operator: Operator, noise_level: float, noise: Noise) -> Measurement:
+    """The measurement of a known picture: y = A(x0) + noise_level n.
+
+    x0: (B, C, H, W) in [-1, 1].
+    """
+    clean = operator(x0)
+    return Measurement(clean + noise_level * noise(clean), operator, noise_level)

@@ -1,0 +1,71 @@
+"""One operator after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+from torch import Tensor
+
+from .operator import Operator
+
+
+@dataclass(frozen=True, eq=False)
+class Compose(Operator):
+    """A = A_K ... A_2 A_1: `operators[0]` is applied first.
+
+    Linear when all are; its structure is what all of them share (each kind of structure is closed
+    under composition). Raises `ValueError` when the list is empty, `TypeError` when a member is no
+    Operator.
+    """
+
+    operators: tuple[Operator, ...]
+
+    def __post_init__(self) -> None:
+        if not self.operators:
+            raise ValueError("Compose got no operator; give one or more.")
+        for operator in self.operators:
+            if not isinstance(operator, Operator):
+                raise TypeError(f"Compose got {type(operator).__name__}; give degradation operators.")
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        """True when every member is linear."""
+        return all(operator.linear for operator in self.operators)
+
+    @property
+    def structure(self) -> frozenset[str]:  # type: ignore[override]
+        """What is known of all members' matrices."""
+        return reduce(frozenset.intersection, (operator.structure for operator in self.operators))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A_K(... A_1(x))."""
+        for operator in self.operators:
+            x = operator(x)
+        return x
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        """The members' stand-ins, chained."""
+        for operator in self.operators:
+            x = operator.surrogate(x)
+        return x
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of the image at the chain's start."""
+        for operator in reversed(self.operators):
+            height, width = operator.input_size(height, width)
+        return height, width
+
+    def guess(self, y: Tensor) -> Tensor:
+        """The members' guesses, from the last to the first."""
+        for operator in reversed(self.operators):
+            y = operator.guess(y)
+        return y
+
+    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """The products of the members' matrices."""
+        rows, columns = self.operators[0].matrices(height, width)
+        for operator in self.operators[1:]:
+            m_h, m_w = operator.matrices(rows.shape[0], columns.shape[0])
+            rows, columns = m_h @ rows, m_w @ columns
+        return rows, columns

@@ -1,0 +1,86 @@
+"""The degradation operator A of y = A(x0) + noise: write `forward`, get the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Operator(ABC):
+    """A differentiable map from an image to what was measured of it.
+
+    Images are (B, C, H, W) float32 in [-1, 1]. Sample b of the output depends on sample b of the
+    input alone. A subclass writes `forward`; calling the operator checks shapes on both sides, and
+    `jvp` and `vjp` are derived with `torch.func`, which also works under `torch.inference_mode`.
+
+    linear:    True when A(a x + b z) = a A(x) + b A(z).
+    structure: what is known of a linear operator's matrix, for updates in closed form; a subset of
+      "one_to_one"  every measured value reads at most one pixel, so A^T A is diagonal;
+      "circulant"   A^T A commutes with cyclic shifts, so the FFT diagonalises it;
+      "separable"   A x = M_h x M_w^T with the matrices that `matrices` returns.
+    """
+
+    linear: ClassVar[bool] = True
+    structure: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """A(x): (B, C, H, W) in [-1, 1] -> the measurement without noise."""
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        """A smooth stand-in for A whose derivative a line search uses; A itself unless overridden."""
+        return self.forward(x)
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of the image whose measurement is height x width."""
+        return height, width
+
+    def guess(self, y: Tensor) -> Tensor:
+        """A first image for the measurement y, of `input_size`: y itself, enlarged bicubically.
+
+        Only a starting point: samplers start there and no result depends on its quality.
+        """
+        size = self.input_size(*y.shape[-2:])
+        if tuple(y.shape[-2:]) == size:
+            return y
+        return F.interpolate(y, size=size, mode="bicubic", align_corners=False)
+
+    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """(M_h, M_w) in float64 with A x = M_h x M_w^T for an image of height x width."""
+        raise NotImplementedError(f"{type(self).__name__} is not separable.")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A(x) with the shapes checked.
+
+        Raises `ValueError` when x is not (B, C, H, W) or `forward` gives another batch size.
+        """
+        check_image(x, type(self).__name__)
+        y = self.forward(x)
+        if y.ndim != 4 or y.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"{type(self).__name__} turned {tuple(x.shape)} into {tuple(y.shape)}; "
+                "an operator must return (B, C, h, w) with the same B."
+            )
+        return y
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """J v, the directional derivative of `surrogate` at x along v; A v for a linear operator."""
+        if self.linear:
+            return self(v)
+        return torch.func.jvp(self.surrogate, (x,), (v,))[1]
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """(A(x), u -> J^T u) at x. For a linear operator J^T is the adjoint, whatever x is."""
+        y, pullback = torch.func.vjp(self.__call__, x)
+        return y, lambda u: pullback(u)[0]
+
+
+def check_image(x: Tensor, where: str) -> None:
+    """Raise `ValueError` unless x is a non-empty (B, C, H, W) tensor; `where` opens the sentence."""
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"{where} got a tensor of shape {tuple(x.shape)}; give (B, C, H, W).")

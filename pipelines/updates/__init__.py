@@ -1,0 +1,1 @@
+"""Measurement updates: how a prediction is moved towards the measurement."""

@@ -1,0 +1,61 @@
+"""The minimum of 1/2 |y - A z|^2 + rho/2 |z - x0_hat|^2 in closed form.
+
+With r = y - A x0_hat the minimum is z = x0_hat + (A^T A + rho I)^-1 A^T r, so one diagonalisation of
+A^T A is enough:
+- one_to_one: A^T A is diagonal, and its diagonal is A^T A 1;
+- circulant:  the FFT diagonalises A^T A; its eigenvalues are the FFT of A^T A delta;
+- separable:  A z = M_h z M_w^T; with M^T M = V diag(l) V^T per axis the eigenvalues are l_h l_w^T.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..operators.operator import Operator
+
+NAMES = "masks, downscaling, and blurs with the border 'circular'"
+
+
+def minimise_exactly(operator: Operator, y: Tensor, x0_hat: Tensor, rho: float) -> Tensor:
+    """argmin over z, (B, C, h, w) like x0_hat.
+
+    Raises `ValueError` when the operator is nonlinear or nothing is known of its structure.
+    """
+    for name, solve in SOLVERS.items():
+        if operator.linear and name in operator.structure:
+            a_x, adjoint = operator.vjp(x0_hat)
+            return x0_hat + solve(operator, adjoint, adjoint(y - a_x), rho)
+    raise ValueError(
+        f"{type(operator).__name__} has no closed-form update on this canvas; it exists for {NAMES}. "
+        "Choose the solver 'conjugate gradient'."
+    )
+
+
+def solve_diagonal(operator: Operator, adjoint, b: Tensor, rho: float) -> Tensor:
+    """(A^T A + rho)^-1 b with the diagonal A^T A 1."""
+    return b / (adjoint(operator(torch.ones_like(b))) + rho)
+
+
+def solve_circulant(operator: Operator, adjoint, b: Tensor, rho: float) -> Tensor:
+    """(A^T A + rho)^-1 b with the FFT of A^T A delta."""
+    delta = torch.zeros_like(b)
+    delta[..., 0, 0] = 1
+    eigenvalues = torch.fft.rfft2(adjoint(operator(delta))).real
+    return torch.fft.irfft2(torch.fft.rfft2(b) / (eigenvalues + rho), s=b.shape[-2:])
+
+
+def solve_separable(operator: Operator, adjoint, b: Tensor, rho: float) -> Tensor:
+    """(A^T A + rho)^-1 b with the eigenvectors of M_h^T M_h and M_w^T M_w."""
+    m_h, m_w = operator.matrices(*b.shape[-2:])
+    (l_h, v_h), (l_w, v_w) = (torch.linalg.eigh((m.T @ m).cpu()) for m in (m_h, m_w))
+    v_h, v_w = v_h.to(b), v_w.to(b)
+    eigenvalues = (l_h[:, None] * l_w[None, :]).to(b)
+    return v_h @ ((v_h.T @ b @ v_w) / (eigenvalues + rho)) @ v_w.T
+
+
+SOLVERS = {
+    "one_to_one": solve_diagonal,
+    "circulant": solve_circulant,
+    "separable": solve_separable,
+}

@@ -1,0 +1,56 @@
+"""The seam between a sampler and a measurement update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from ..measurement import Measurement
+from ..noise import Noise
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What stands around a prediction, for updates that need more than the prediction itself.
+
+    sigma_next:  the noise level that the next state will have.
+    noise:       the run's noise source.
+    progress:    i / N, the fraction of the run that is done, in [0, 1).
+    pullback:    u -> (d x0_hat / d x)^T u through the network; given when the update asks for it.
+    changes_resolution: whether the next state has another resolution.
+    """
+
+    sigma_next: float
+    noise: Noise
+    progress: float = 0.0
+    pullback: Callable[[Tensor], Tensor] | None = None
+    changes_resolution: bool = False
+
+
+class MeasurementUpdate(Protocol):
+    """Moves the prediction x0_hat towards the measurement.
+
+    through_network: whether it needs `Surroundings.pullback`, a backward pass through the network.
+    ancestral: whether the sampler shall take DDPM's ancestral steps after it (DPS) in place of
+        independent re-noising (DAPS).
+    """
+
+    through_network: bool
+    ancestral: bool
+
+    def __call__(
+        self,
+        x0_hat: Tensor,
+        sigma: float,
+        measurement: Measurement,
+        around: Surroundings | None = None,
+    ) -> Tensor:
+        """x0_y: (B, C, h, w) -> (B, C, h, w).
+
+        sigma: noise level of the state that x0_hat was predicted from, standard deviation in [-1, 1]
+        units. measurement: y with the operator that takes images of x0_hat's own size.
+        """
+        ...
