@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .codec import Codec, Identity
 from .prior import PriorSpec
+from .weights import load_exactly
 
 FREQUENCIES = 16
 
@@ -118,9 +119,28 @@ class PixelPrior:
         return (sd / norm) ** 2 * x + s * sd / norm * f.float()
 
 
-def pixel_widths(tensors: dict[str, Tensor]) -> tuple[tuple[int, ...], int, int]:
-    """(widths, blocks, embedding) of a weight file, read from its shapes."""
-    levels = 1 + max(int(k.split(".")[1]) for k in tensors if k.startswith("enc."))
-    blocks = 1 + max(int(k.split(".")[2]) for k in tensors if k.startswith("enc.0."))
-    widths = tuple(tensors[f"enc.{i}.0.a.weight"].shape[0] for i in range(levels))
-    return widths, blocks, tensors["emb.2.weight"].shape[0]
+def detect(tensors: dict[str, Tensor]) -> bool:
+    """Whether these are the tensors of a `PixelNetwork`."""
+    return {"inp.weight", "out.weight", "emb.2.weight", "enc.0.0.a.weight"} <= tensors.keys()
+
+
+def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> PixelPrior:
+    """The prior of a weight file, in float32; sizes are read from the shapes.
+
+    metadata: optional "sigma_min" and "sigma_max", the noise levels it was trained for.
+    Raises `UnsupportedWeightsError` when the tensors do not fit.
+    """
+    levels = 1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("enc."))
+    blocks = 1 + max(int(key.split(".")[2]) for key in tensors if key.startswith("enc.0."))
+    shapes = {key: value.shape for key, value in tensors.items()}
+    widths = tuple(shapes.get(f"enc.{i}.0.a.weight", (1,))[0] for i in range(levels))
+    network = PixelNetwork(widths, blocks, shapes["emb.2.weight"][0])
+    load_exactly(network, {key: value.float() for key, value in tensors.items()}, name)
+    spec = PriorSpec(
+        multiple_of=network.multiple_of,
+        sigma_min=float(metadata.get("sigma_min", 0.01)),
+        sigma_max=float(metadata.get("sigma_max", 80.0)),
+        trained_factors=(1, 2, 4),
+        name=name,
+    )
+    return PixelPrior(network, spec)

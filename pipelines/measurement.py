@@ -51,7 +51,9 @@ class Measurement:
 def simulate(x0: Tensor, operator: Operator, noise_level: float, noise: Noise) -> Measurement:
     """The measurement of a known picture: y = A(x0) + noise_level n.
 
-    x0: (B, C, H, W) in [-1, 1].
+    x0: (B, C, H, W) in [-1, 1]. Values that were not measured (hidden pixels) are 0; the official code
+    leaves noise there, which no result depends on.
     """
     clean = operator(x0)
-    return Measurement(clean + noise_level * noise(clean), operator, noise_level)
+    y = operator.observe(clean + noise_level * noise(clean))
+    return Measurement(y, operator, noise_level)

@@ -62,6 +62,10 @@ class Compose(Operator):
             y = operator.guess(y)
         return y
 
+    def observe(self, y: Tensor) -> Tensor:
+        """The last member's."""
+        return self.operators[-1].observe(y)
+
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """The products of the members' matrices."""
         rows, columns = self.operators[0].matrices(height, width)

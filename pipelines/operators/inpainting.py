@@ -16,7 +16,8 @@ from .operator import Operator
 class Inpainting(Operator):
     """A x = m x with a mask that is 1 where a pixel was seen and 0 where it is hidden.
 
-    seen: (B or 1, 1, H, W) of zeros and ones. Acts on [-1, 1] values, so a hidden pixel is 0, mid grey.
+    seen: (M, 1, H, W) of zeros and ones; M divides the batch, and consecutive pictures share a mask.
+    Acts on [-1, 1] values, so a hidden pixel is 0, mid grey.
     Raises `ValueError` for another shape, values between 0 and 1, or a mask that hides every pixel.
     """
 
@@ -37,17 +38,25 @@ class Inpainting(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """m x. Raises `ValueError` when the mask has another size or batch than x."""
+        return self._mask(x) * x
+
+    def _mask(self, x: Tensor) -> Tensor:
+        """m for the batch of x, (B, 1, H, W)."""
         m = self.seen.to(x)
-        if m.shape[-2:] != x.shape[-2:] or m.shape[0] not in (1, x.shape[0]):
+        if m.shape[-2:] != x.shape[-2:] or x.shape[0] % m.shape[0]:
             raise ValueError(
                 f"The mask is {m.shape[-1]}x{m.shape[-2]} pixels for {m.shape[0]} picture(s), but the "
                 f"image is {x.shape[-1]}x{x.shape[-2]} for {x.shape[0]}; make the mask from this image."
             )
-        return m * x
+        return m.repeat_interleave(x.shape[0] // m.shape[0], 0)
+
+    def observe(self, y: Tensor) -> Tensor:
+        """m y: what stood at hidden pixels is forgotten."""
+        return self.forward(y)
 
     def guess(self, y: Tensor) -> Tensor:
         """Hidden pixels filled with the weighted mean of what is seen around them, coarse to fine."""
-        return fill_hidden(y, self.seen.to(y))
+        return fill_hidden(y, self._mask(y))
 
 
 def fill_hidden(y: Tensor, m: Tensor) -> Tensor:

@@ -50,6 +50,10 @@ class Operator(ABC):
             return y
         return F.interpolate(y, size=size, mode="bicubic", align_corners=False)
 
+    def observe(self, y: Tensor) -> Tensor:
+        """y without the values that were not measured; all of it unless overridden."""
+        return y
+
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """(M_h, M_w) in float64 with A x = M_h x M_w^T for an image of height x width."""
         raise NotImplementedError(f"{type(self).__name__} is not separable.")

@@ -1,0 +1,62 @@
+"""Detect and load a prior from its tensors, never from its file's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import pixel
+from .prior import Prior
+from .weights import UnsupportedWeightsError, read_tensors
+
+EMBEDDED = Path(__file__).parent / "embedded"
+BUILT_IN = EMBEDDED / "prior_v0.safetensors"
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of weight file.
+
+    detect: whether these tensors are of this kind. load: (tensors, metadata, name) -> Prior in float32.
+    """
+
+    name: str
+    detect: Callable[[Tensors], bool]
+    load: Callable[[Tensors, dict[str, str], str], Prior]
+
+
+ARCHITECTURES = (Architecture("Undegrade pixel prior", pixel.detect, pixel.load),)
+
+
+def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Prior:
+    """The prior in a weight file, on the CPU, in evaluation mode, its network in `dtype`.
+
+    Raises `FileNotFoundError`, or `UnsupportedWeightsError` when the file is broken or of no known kind.
+    """
+    path = Path(path)
+    tensors, metadata = read_tensors(path)
+    for architecture in ARCHITECTURES:
+        if architecture.detect(tensors):
+            prior = architecture.load(tensors, metadata, path.name)
+            network_of(prior).to(dtype).requires_grad_(False).eval()
+            return prior
+    known = ", ".join(architecture.name for architecture in ARCHITECTURES)
+    some = ", ".join(list(tensors)[:3])
+    raise UnsupportedWeightsError(
+        f"{path.name} has {len(tensors)} tensors ({some}, ...) of no architecture known here ({known}); "
+        "choose a pixel-space diffusion prior."
+    )
+
+
+def network_of(prior: Prior) -> torch.nn.Module:
+    """The network inside a prior and its wrappers; an empty module for a prior without one."""
+    inner = prior
+    while hasattr(inner, "prior"):
+        inner = inner.prior  # type: ignore[attr-defined]
+    return getattr(inner, "network", torch.nn.Identity())

@@ -1,0 +1,190 @@
+"""Nodes that make a measurement: a degraded picture together with how it was degraded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ..pipelines.masks import BoxMask, RandomMask
+from ..pipelines.measurement import Measurement, simulate
+from ..pipelines.noise import per_sample_noise
+from ..pipelines.noise_level import estimate_noise_level
+from ..pipelines.operators.operator import Operator
+from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels
+from .widgets import SEED, Widget, expect, socket, widgets_of
+
+CATEGORY = "Undegrade/degradation"
+CONNECT_OPERATOR = "a degradation such as Gaussian Blur"
+NOISE_LEVEL: Widget = (
+    "FLOAT",
+    {
+        "default": 0.05,
+        "min": 0.0,
+        "max": 2.0,
+        "step": 0.005,
+        "round": False,
+        "tooltip": "Standard deviation of the noise, with pixels from -1 to 1: 0.05 is 6.4 of 255. It says "
+        "how far the picture is trusted, so it must be above 0; 0.01 suits a clean picture.",
+    },
+)
+
+
+class DegradeImage:
+    """IMAGE, operator -> degraded IMAGE, MEASUREMENT."""
+
+    DESCRIPTION = (
+        "Degrades a good picture with a known operator and Gaussian noise: y = A(x) + noise. For trying "
+        "methods out where the answer is known; for a picture that is already broken use Measurement From "
+        "Image."
+    )
+    SEARCH_ALIASES = ("simulate", "blur image", "add noise", "synthetic degradation")
+    CATEGORY = CATEGORY
+    FUNCTION = "degrade"
+    RETURN_TYPES = ("IMAGE", "MEASUREMENT")
+    RETURN_NAMES = ("image", "measurement")
+    OUTPUT_TOOLTIPS = (
+        "The degraded picture, clipped for viewing.",
+        "The degraded picture as measured (not clipped), with its operator and noise level.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        return {
+            "required": {
+                "image": socket("IMAGE", "The good picture. Grey, RGB and RGBA of any size."),
+                "operator": socket("DEGRADATION_OPERATOR", "How the picture is degraded."),
+                "noise_level": NOISE_LEVEL,
+                "seed": SEED,
+            }
+        }
+
+    def degrade(
+        self, image: Tensor, operator: Operator, noise_level: float, seed: int
+    ) -> tuple[Tensor, Measurement]:
+        """y = A(x) + noise_level n."""
+        expect(operator, Operator, "operator", CONNECT_OPERATOR)
+        pixels, layout = to_pixels(image)
+        noise = per_sample_noise([seed + b for b in range(pixels.shape[0])])
+        m = simulate(pixels, operator, noise_level, noise)
+        return to_image(m.y, layout), remember(m, layout)
+
+
+class MeasurementFromImage:
+    """IMAGE, operator -> MEASUREMENT."""
+
+    DESCRIPTION = (
+        "Declares how a picture of yours was degraded: this blur, this mask, this reduction, this much "
+        "noise. The restored picture will be one that the same degradation turns into yours."
+    )
+    SEARCH_ALIASES = ("degraded image", "restore my photo", "inverse problem")
+    CATEGORY = CATEGORY
+    FUNCTION = "declare"
+    RETURN_TYPES = ("MEASUREMENT",)
+    RETURN_NAMES = ("measurement",)
+    OUTPUT_TOOLTIPS = ("The picture with its operator and noise level, for a posterior sampler.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        return {
+            "required": {
+                "image": socket("IMAGE", "The degraded picture. Grey, RGB and RGBA of any size."),
+                "operator": socket("DEGRADATION_OPERATOR", "What happened to it."),
+                "noise_level": NOISE_LEVEL,
+            }
+        }
+
+    def declare(self, image: Tensor, operator: Operator, noise_level: float) -> tuple[Measurement]:
+        """The measurement, with the operator tried once on a picture of the size it asks for."""
+        expect(operator, Operator, "operator", CONNECT_OPERATOR)
+        y, layout = to_pixels(image)
+        m = Measurement(operator.observe(y), operator, noise_level)
+        height, width = m.image_size
+        made = operator(y.new_zeros(y.shape[0], 3, height, width))
+        if made.shape != y.shape:
+            raise ValueError(
+                f"The operator turns {width}x{height} pixels into {tuple(made.shape[-2:])}, but the image "
+                f"is {tuple(y.shape[-2:])} (height, width); choose another operator or crop the image."
+            )
+        return (remember(m, layout),)
+
+
+class EstimateNoiseLevel:
+    """IMAGE -> FLOAT."""
+
+    DESCRIPTION = (
+        "Estimates the standard deviation of white Gaussian noise in a picture (Chen et al., ICCV 2015), in "
+        "the unit that noise_level uses. Compressed or blurred noise is not white and reads too low."
+    )
+    SEARCH_ALIASES = ("noise estimation", "sigma", "denoise")
+    CATEGORY = CATEGORY
+    FUNCTION = "estimate"
+    RETURN_TYPES = ("FLOAT",)
+    RETURN_NAMES = ("noise_level",)
+    OUTPUT_TOOLTIPS = ("Standard deviation with pixels from -1 to 1; the mean over a batch.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        return {"required": {"image": socket("IMAGE", "The noisy picture.")}}
+
+    def estimate(self, image: Tensor) -> dict[str, Any]:
+        """The mean over the batch, also shown as text."""
+        pixels, _ = to_pixels(image)
+        levels = estimate_noise_level(pixels)
+        level = levels.mean().item()
+        text = f"noise level {level:.4f} ({level * 127.5:.1f} of 255)"
+        return {"ui": {"text": [text]}, "result": (level,)}
+
+
+class RandomMaskNode:
+    """IMAGE -> MASK of random hidden pixels."""
+
+    DESCRIPTION = "Hides a fraction of the pixels, chosen at random, in all colours alike."
+    SEARCH_ALIASES = ("inpainting mask", "dropout", "missing pixels")
+    CATEGORY = CATEGORY
+    FUNCTION = "draw"
+    RETURN_TYPES = ("MASK",)
+    RETURN_NAMES = ("mask",)
+    OUTPUT_TOOLTIPS = ("1 where a pixel is hidden, 0 where it is seen.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        image = socket("IMAGE", "The picture that the mask is for; only its size is read.")
+        return {"required": {"image": image, **widgets_of(RandomMask), "seed": SEED}}
+
+    def draw(self, image: Tensor, seed: int, **options: Any) -> tuple[Tensor]:
+        """One mask for the whole batch."""
+        pixels, _ = to_pixels(image)
+        return (to_mask(1 - RandomMask(**options).seen(*pixels.shape[-2:], seed)),)
+
+
+class BoxMaskNode:
+    """IMAGE -> MASK of a hidden rectangle."""
+
+    DESCRIPTION = "Hides a rectangle."
+    SEARCH_ALIASES = ("inpainting mask", "rectangle", "hole")
+    CATEGORY = CATEGORY
+    FUNCTION = "draw"
+    RETURN_TYPES = ("MASK",)
+    RETURN_NAMES = ("mask",)
+    OUTPUT_TOOLTIPS = ("1 where a pixel is hidden, 0 where it is seen.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        image = socket("IMAGE", "The picture that the mask is for; only its size is read.")
+        return {"required": {"image": image, **widgets_of(BoxMask)}}
+
+    def draw(self, image: Tensor, **options: Any) -> tuple[Tensor]:
+        """One mask for the whole batch."""
+        pixels, _ = to_pixels(image)
+        return (to_mask(1 - BoxMask(**options).seen(*pixels.shape[-2:])),)
+
+
+def remember(m: Measurement, layout: Layout) -> PictureMeasurement:
+    """The measurement with the layout its picture came in."""
+    return PictureMeasurement(m.y, m.operator, m.noise_level, layout)

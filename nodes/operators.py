@@ -1,0 +1,242 @@
+"""Degradation nodes: one per operator, made from the operator's own options where it has no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.kernel_embedding import load_kernel_wizard
+from ..pipelines.operators.blur import Blur, GaussianBlur, KernelBlur
+from ..pipelines.operators.compose import Compose
+from ..pipelines.operators.downscale import Downscale
+from ..pipelines.operators.hdr import HDRClip
+from ..pipelines.operators.inpainting import Inpainting
+from ..pipelines.operators.jpeg import JPEG
+from ..pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
+from ..pipelines.operators.nonlinear_blur import NonlinearBlur
+from ..pipelines.operators.operator import Operator
+from ..pipelines.operators.phase_retrieval import PhaseRetrieval
+from ..pipelines.options import Options, describe
+from . import host
+from .images import to_image, to_pixels, to_planes
+from .widgets import SEED, expect, socket, widgets_of
+
+CATEGORY = "Undegrade/degradation"
+BLUR_FOLDER = "blur_networks"
+OPERATOR_TOOLTIP = "The degradation, for Degrade Image, Measurement From Image or Compose Operators."
+KERNEL_TOOLTIP = "The blur kernel as a picture, its largest value white."
+BORDER = widgets_of(GaussianBlur)["border"]
+
+host.register_folder(BLUR_FOLDER)
+
+
+def operator_node(cls: type[Options], description: str, aliases: tuple[str, ...]) -> type:
+    """The node class of an operator whose options are all there is to ask."""
+
+    def make(self: object, **options: Any) -> tuple[Operator]:
+        return (cls(**options),)  # type: ignore[return-value]
+
+    return type(
+        f"{cls.__name__}Node",
+        (),
+        {
+            "__doc__": f"Widgets -> {cls.__name__}.",
+            "DESCRIPTION": description,
+            "SEARCH_ALIASES": aliases,
+            "CATEGORY": CATEGORY,
+            "FUNCTION": "make",
+            "RETURN_TYPES": ("DEGRADATION_OPERATOR",),
+            "RETURN_NAMES": ("operator",),
+            "OUTPUT_TOOLTIPS": (OPERATOR_TOOLTIP,),
+            "INPUT_TYPES": classmethod(lambda _: {"required": widgets_of(cls)}),
+            "make": make,
+        },
+    )
+
+
+DownscaleNode = operator_node(
+    Downscale,
+    "A picture made smaller by a whole factor, antialiased. The measurement of super-resolution.",
+    ("super-resolution", "reduce", "resize", "low resolution"),
+)
+HDRClipNode = operator_node(
+    HDRClip,
+    "Contrast raised until highlights and shadows clip. Undoing it is high dynamic range recovery.",
+    ("overexposure", "clipping", "high dynamic range"),
+)
+JPEGNode = operator_node(
+    JPEG,
+    "JPEG compression at a quality from 1 to 100, as a differentiable codec (kornia).",
+    ("compression", "artifacts", "blocking"),
+)
+PhaseRetrievalNode = operator_node(
+    PhaseRetrieval,
+    "Only the magnitude of the padded picture's Fourier transform. Hard: draw several samples, use the "
+    "Langevin update, and keep the best.",
+    ("Fourier", "magnitude", "diffraction"),
+)
+
+
+class BlurNode:
+    """What the blur nodes share: the operator and its kernel as IMAGE."""
+
+    CATEGORY = CATEGORY
+    FUNCTION = "make"
+    RETURN_TYPES = ("DEGRADATION_OPERATOR", "IMAGE")
+    RETURN_NAMES = ("operator", "kernel")
+    OUTPUT_TOOLTIPS = (OPERATOR_TOOLTIP, KERNEL_TOOLTIP)
+
+
+class GaussianBlurNode(BlurNode):
+    """Widgets -> GaussianBlur."""
+
+    DESCRIPTION = "Out of focus, roughly: convolution with a Gaussian."
+    SEARCH_ALIASES = ("defocus", "deblur", "soften")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        return {"required": widgets_of(GaussianBlur)}
+
+    def make(self, **options: Any) -> tuple[Operator, Tensor]:
+        """The operator and its kernel."""
+        return with_kernel(GaussianBlur(**options))
+
+
+class MotionBlurNode(BlurNode):
+    """Widgets -> StraightMotionBlur or RandomMotionBlur."""
+
+    DESCRIPTION = "A moving camera: a straight line of some length and angle, or a random walk."
+    SEARCH_ALIASES = ("camera shake", "deblur", "streak")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets of both kinds of path."""
+        path = (["random walk", "straight"], {"default": "random walk", "tooltip": PATH_TOOLTIP})
+        both = widgets_of(RandomMotionBlur) | widgets_of(StraightMotionBlur)
+        both = {name: widget for name, widget in both.items() if name not in ("border", "seed")}
+        return {"required": {"path": path, **both, "border": BORDER, "seed": SEED}}
+
+    def make(self, path: str, **options: Any) -> tuple[Operator, Tensor]:
+        """The operator of the chosen path, and its kernel."""
+        cls = RandomMotionBlur if path == "random walk" else StraightMotionBlur
+        return with_kernel(cls(**{name: options[name] for name in describe(cls)}))
+
+
+PATH_TOOLTIP = (
+    "'random walk' is a shaken camera, drawn from kernel size, intensity and seed; 'straight' a line, drawn "
+    "from length and angle. The other path's widgets are not used."
+)
+
+
+class KernelBlurNode(BlurNode):
+    """IMAGE -> KernelBlur."""
+
+    DESCRIPTION = "Convolution with a kernel of yours, such as the picture of a star or a lens's point spread."
+    SEARCH_ALIASES = ("PSF", "point spread function", "deconvolution", "custom blur")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        tooltip = "The kernel: square, with an odd side. Colours are averaged, and its sum is made 1."
+        return {"required": {"kernel": socket("IMAGE", tooltip), "border": BORDER}}
+
+    def make(self, kernel: Tensor, border: str) -> tuple[Operator, Tensor]:
+        """The operator and its kernel."""
+        pixels, _ = to_pixels(kernel, "kernel")
+        if pixels.shape[0] != 1:
+            raise ValueError(f"kernel is a batch of {pixels.shape[0]} pictures; give a single one.")
+        return with_kernel(KernelBlur(border=border, weights=(pixels[0].mean(0) + 1) / 2))
+
+
+class InpaintingMaskNode:
+    """MASK -> Inpainting."""
+
+    DESCRIPTION = "Missing pixels: white parts of the mask are hidden and will be made up from the rest."
+    SEARCH_ALIASES = ("inpaint", "object removal", "hole", "missing pixels")
+    CATEGORY = CATEGORY
+    FUNCTION = "make"
+    RETURN_TYPES = ("DEGRADATION_OPERATOR",)
+    RETURN_NAMES = ("operator",)
+    OUTPUT_TOOLTIPS = (OPERATOR_TOOLTIP,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        threshold = {
+            "default": 0.5,
+            "min": 0.0,
+            "max": 1.0,
+            "step": 0.01,
+            "tooltip": "Mask values above this are hidden; a pixel is either seen or hidden.",
+        }
+        mask = socket("MASK", "White is hidden. The size of the picture it belongs to.")
+        return {"required": {"mask": mask, "threshold": ("FLOAT", threshold)}}
+
+    def make(self, mask: Tensor, threshold: float) -> tuple[Operator]:
+        """The operator."""
+        return (Inpainting((to_planes(mask) <= threshold).float()),)
+
+
+class NonlinearBlurNode:
+    """Weight file -> NonlinearBlur."""
+
+    DESCRIPTION = (
+        "The nonlinear blur of moving scenes (Tran et al., CVPR 2021), as a trained network. Needs its "
+        "published weights GOPRO_wVAE.pth in models/blur_networks."
+    )
+    SEARCH_ALIASES = ("GoPro", "kernel embedding", "dynamic blur")
+    CATEGORY = CATEGORY
+    FUNCTION = "make"
+    RETURN_TYPES = ("DEGRADATION_OPERATOR",)
+    RETURN_NAMES = ("operator",)
+    OUTPUT_TOOLTIPS = (OPERATOR_TOOLTIP,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        files = host.model_files(BLUR_FOLDER) or ["GOPRO_wVAE.pth"]
+        tooltip = "The blur network: GOPRO_wVAE.pth of blur-kernel-space-exploring, in models/blur_networks."
+        return {"required": {"file": (files, {"tooltip": tooltip}), "seed": SEED}}
+
+    def make(self, file: str, seed: int) -> tuple[Operator]:
+        """The operator, its network on the compute device."""
+        network = load_kernel_wizard(host.model_path(BLUR_FOLDER, file)).to(host.device())
+        return (NonlinearBlur(network, seed),)
+
+
+class ComposeNode:
+    """Two operators -> one after the other."""
+
+    DESCRIPTION = "First one degradation, then another; chain it for more."
+    SEARCH_ALIASES = ("chain", "sequence", "combine")
+    CATEGORY = CATEGORY
+    FUNCTION = "make"
+    RETURN_TYPES = ("DEGRADATION_OPERATOR",)
+    RETURN_NAMES = ("operator",)
+    OUTPUT_TOOLTIPS = (OPERATOR_TOOLTIP,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        return {
+            "required": {
+                "first": socket("DEGRADATION_OPERATOR", "What happens to the picture first."),
+                "second": socket("DEGRADATION_OPERATOR", "What happens to the result."),
+            }
+        }
+
+    def make(self, first: Operator, second: Operator) -> tuple[Operator]:
+        """second(first(x))."""
+        for name, operator in (("first", first), ("second", second)):
+            expect(operator, Operator, name, "a degradation such as Gaussian Blur")
+        return (Compose((first, second)),)
+
+
+def with_kernel(blur: Blur) -> tuple[Operator, Tensor]:
+    """The operator, and its kernel as a grey IMAGE whose largest value is 1."""
+    k = blur.kernel()
+    grey = (k / k.max()).expand(1, 3, *k.shape)
+    return blur, to_image(2 * grey.to(torch.float32) - 1)

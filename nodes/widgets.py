@@ -1,0 +1,57 @@
+"""Options dataclass -> INPUT_TYPES: one source of defaults, intervals and tooltips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..pipelines.options import Option, describe
+
+Widget = tuple[Any, dict[str, Any]]
+
+SEED: Widget = (
+    "INT",
+    {
+        "default": 0,
+        "min": 0,
+        "max": 2**64 - 1,
+        "control_after_generate": True,
+        "tooltip": "Random seed; picture b of a batch uses seed + b. The same seed gives the same picture.",
+    },
+)
+
+
+def widgets_of(cls: type) -> dict[str, Widget]:
+    """One widget per option of a dataclass, in their order."""
+    return {name: widget(default, known) for name, (default, known) in describe(cls).items()}
+
+
+def widget(default: Any, known: Option) -> Widget:
+    """The ComfyUI widget of one option."""
+    settings: dict[str, Any] = {"default": default, "tooltip": known.tooltip}
+    if known.advanced:
+        settings["advanced"] = True
+    if known.choices:
+        return list(known.choices), settings
+    if isinstance(default, bool):
+        return "BOOLEAN", settings
+    if isinstance(default, str):
+        return "STRING", settings
+    settings |= {k: v for k in ("min", "max", "step") if (v := getattr(known, k)) is not None}
+    if isinstance(default, float):
+        settings["round"] = False
+    return ("INT" if isinstance(default, int) else "FLOAT"), settings
+
+
+def socket(kind: str, tooltip: str) -> Widget:
+    """A connection of another node's output."""
+    return kind, {"tooltip": tooltip}
+
+
+def expect(value: Any, kind: type | tuple[type, ...], name: str, connect: str) -> Any:
+    """`value`, checked: ComfyUI does not validate literal values on custom sockets.
+
+    Raises `TypeError` telling what to connect.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}; connect {connect}.")
+    return value
