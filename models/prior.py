@@ -19,10 +19,12 @@ class PriorSpec:
     multiple_of:   h and w given to `denoise` must be multiples of this.
     native_size:   side in pixels of the pictures it was trained on.
     sigma_min, sigma_max: the noise levels it was trained for, standard deviations in [-1, 1] units.
-    sigmas:        (T,) ascending noise levels of a discrete-time network, None for a continuous one.
+    sigmas:        (T,) ascending noise levels of a discrete-time network, None for a continuous
+    one.
     trained_factors: reductions (1 = full resolution) it was trained for.
-    factors, switch_points: the resolutions a sampler shall use and where it changes, as fractions of
-                   the run; (1,) and () for one resolution. See `pipelines.schedule.spread_factors`.
+    factors, switch_points: the resolutions a sampler shall use and where it changes, as fractions
+                   of the run; (1,) and () for one resolution. See
+                   `pipelines.schedule.spread_factors`.
     name:          for the user, in messages and reports.
     """
 
@@ -69,18 +71,22 @@ class MultiResolutionPrior:
     spec: PriorSpec = field(init=False)
 
     def __post_init__(self) -> None:
-        falling = all(a > b and a % b == 0 for a, b in zip(self.factors, self.factors[1:], strict=False))
+        falling = all(
+            a > b and a % b == 0 for a, b in zip(self.factors, self.factors[1:], strict=False)
+        )
         if not self.factors or self.factors[-1] != 1 or not falling:
             raise ValueError(
-                f"The resolutions are {self.factors}; give falling reductions, each a multiple of the "
-                "next, that end in 1, such as 4, 2, 1."
+                f"The resolutions are {self.factors}; give falling reductions, each a multiple of "
+                "the next, that end in 1, such as 4, 2, 1."
             )
         inside = all(0 < p < 1 for p in self.switch_points)
-        rising = all(a < b for a, b in zip(self.switch_points, self.switch_points[1:], strict=False))
+        rising = all(
+            a < b for a, b in zip(self.switch_points, self.switch_points[1:], strict=False)
+        )
         if len(self.switch_points) != len(self.factors) - 1 or not inside or not rising:
             raise ValueError(
-                f"{len(self.factors)} resolutions need {len(self.factors) - 1} rising switch points "
-                f"between 0 and 1, but {list(self.switch_points)} came."
+                f"{len(self.factors)} resolutions need {len(self.factors) - 1} rising switch "
+                f"points between 0 and 1, but {list(self.switch_points)} came."
             )
         spec = replace(self.prior.spec, factors=self.factors, switch_points=self.switch_points)
         object.__setattr__(self, "spec", spec)
@@ -99,8 +105,9 @@ class MultiResolutionPrior:
 class GaussianPrior:
     """The exact denoiser of pixels that are N(mean, std^2), each on its own.
 
-    x0_hat = mean + std^2 / (std^2 + sigma^2) (x - mean). No network: for tests and for learning what a
-    sampler does. A reduction by averaging f x f independent pixels divides the variance by f^2.
+    x0_hat = mean + std^2 / (std^2 + sigma^2) (x - mean). No network: for tests and for learning
+    what a sampler does. A reduction by averaging f x f independent pixels divides the variance by
+    f^2.
     """
 
     mean: float | Tensor = 0.0

@@ -23,7 +23,8 @@ Tensors = dict[str, Tensor]
 class Architecture:
     """One kind of weight file.
 
-    detect: whether these tensors are of this kind. load: (tensors, metadata, name) -> Prior in float32.
+    detect: whether these tensors are of this kind. load: (tensors, metadata, name) -> Prior in
+    float32.
     """
 
     name: str
@@ -37,7 +38,8 @@ ARCHITECTURES = (Architecture("Undegrade pixel prior", pixel.detect, pixel.load)
 def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Prior:
     """The prior in a weight file, on the CPU, in evaluation mode, its network in `dtype`.
 
-    Raises `FileNotFoundError`, or `UnsupportedWeightsError` when the file is broken or of no known kind.
+    Raises `FileNotFoundError`, or `UnsupportedWeightsError` when the file is broken or of no
+    known kind.
     """
     path = Path(path)
     tensors, metadata = read_tensors(path)
@@ -49,8 +51,8 @@ def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Pr
     known = ", ".join(architecture.name for architecture in ARCHITECTURES)
     some = ", ".join(list(tensors)[:3])
     raise UnsupportedWeightsError(
-        f"{path.name} has {len(tensors)} tensors ({some}, ...) of no architecture known here ({known}); "
-        "choose a pixel-space diffusion prior."
+        f"{path.name} has {len(tensors)} tensors ({some}, ...) of no architecture known here "
+        f"({known}); choose a pixel-space diffusion prior."
     )
 
 

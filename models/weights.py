@@ -19,9 +19,9 @@ class UnsupportedWeightsError(ValueError):
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a weight file by name, on the CPU in their own dtype, and its metadata.
 
-    The kind of file is read from its first bytes: safetensors, or a torch file, which is unpickled with
-    `weights_only=True`, so that no code in it can run. A dictionary that holds the tensors under
-    "state_dict", "model" or "params" is opened.
+    The kind of file is read from its first bytes: safetensors, or a torch file, which is
+    unpickled with `weights_only=True`, so that no code in it can run. A dictionary that holds the
+    tensors under "state_dict", "model" or "params" is opened.
     Raises `FileNotFoundError`, or `UnsupportedWeightsError` for anything else that is wrong.
     """
     path = Path(path)
@@ -56,12 +56,13 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsupportedWeightsError(
-            f"{path.name} holds more than tensors, so opening it could run code; ask its author for a "
-            "safetensors file."
+            f"{path.name} holds more than tensors, so opening it could run code; ask its author "
+            "for a safetensors file."
         ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise UnsupportedWeightsError(
-            f"{path.name} is not a whole torch file ({str(error).splitlines()[0]}); download it again."
+            f"{path.name} is not a whole torch file ({str(error).splitlines()[0]}); download it "
+            "again."
         ) from error
     for key in ("state_dict", "model", "params"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -76,7 +77,8 @@ def read_torch(path: Path) -> dict[str, Tensor]:
 def load_exactly(network: torch.nn.Module, tensors: dict[str, Tensor], name: str) -> None:
     """Copy `tensors` into `network`, whose tensors they must be, name by name and shape by shape.
 
-    Raises `UnsupportedWeightsError` naming what is missing, unexpected or of another shape or dtype.
+    Raises `UnsupportedWeightsError` naming what is missing, unexpected or of another shape or
+    dtype.
     """
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     got = {key: tuple(value.shape) for key, value in tensors.items()}
@@ -89,7 +91,7 @@ def load_exactly(network: torch.nn.Module, tensors: dict[str, Tensor], name: str
     said = [f"{len(v)} {k} ({', '.join(v[:3])})" for k, v in problems.items() if v]
     if said:
         raise UnsupportedWeightsError(
-            f"{name} does not fit this network, tensors are {'; '.join(said)}; download it again or "
-            "choose another file."
+            f"{name} does not fit this network, tensors are {'; '.join(said)}; download it again "
+            "or choose another file."
         )
     network.load_state_dict(tensors)

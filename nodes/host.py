@@ -1,8 +1,8 @@
 """The only file that knows ComfyUI: device, memory, progress, interrupt and model folders.
 
-ComfyUI is used when it is running in this process, that is when its modules are already imported; it is
-never imported from here. Without it the nodes run on the best device at hand, report progress to a
-sink that `set_progress_sink` installs, and find models in the pack's own `models` folder.
+ComfyUI is used when it is running in this process, that is when its modules are already imported;
+it is never imported from here. Without it the nodes run on the best device at hand, report progress
+to a sink that `set_progress_sink` installs, and find models in the pack's own `models` folder.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def ready(prior: Prior) -> torch.device:
         return target
     if network not in _patchers:
         offload = management.unet_offload_device()
-        _patchers[network] = patching.ModelPatcher(network, load_device=target, offload_device=offload)
+        _patchers[network] = patching.ModelPatcher(
+            network, load_device=target, offload_device=offload
+        )
     management.load_models_gpu([_patchers[network]])
     return target
 

@@ -1,7 +1,7 @@
 """The only place where layout and range change.
 
-ComfyUI's IMAGE is (B, H, W, C) float32 in [0, 1] with C = 1, 3 or 4; its MASK is (B, H, W) in [0, 1].
-Everything inside the pack is (B, 3, H, W) float32 in [-1, 1].
+ComfyUI's IMAGE is (B, H, W, C) float32 in [0, 1] with C = 1, 3 or 4; its MASK is (B, H, W) in [0,
+1]. Everything inside the pack is (B, 3, H, W) float32 in [-1, 1].
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ..pipelines.measurement import Measurement
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How a picture came: its channels, and its alpha plane, (B, 1, H, W) in [0, 1], if it had one."""
+    """How a picture came: its channels, and its alpha plane, (B, 1, H, W) in [0, 1], if it had
+    one."""
 
     channels: int = 3
     alpha: Tensor | None = None
@@ -32,17 +33,18 @@ class PictureMeasurement(Measurement):
 
 
 def to_pixels(image: Tensor, name: str = "image") -> tuple[Tensor, Layout]:
-    """IMAGE -> ((B, 3, H, W) in [-1, 1], its layout). Grey becomes three equal channels; alpha is kept.
+    """IMAGE -> ((B, 3, H, W) in [-1, 1], its layout). Grey becomes three equal channels; alpha is
+    kept.
 
-    Raises `TypeError` for what is no IMAGE, `ValueError` for another channel count, an empty picture,
-    or NaN and infinite pixels.
+    Raises `TypeError` for what is no IMAGE, `ValueError` for another channel count, an empty
+    picture, or NaN and infinite pixels.
     """
     if not isinstance(image, Tensor):
         raise TypeError(f"{name} is a {type(image).__name__}; connect an IMAGE.")
     if image.ndim != 4 or 0 in image.shape or image.shape[-1] not in (1, 3, 4):
         raise ValueError(
-            f"{name} has shape {tuple(image.shape)}; give (batch, height, width, channels) with 1 (grey), "
-            "3 (RGB) or 4 (RGBA) channels."
+            f"{name} has shape {tuple(image.shape)}; give (batch, height, width, channels) with 1 "
+            "(grey), 3 (RGB) or 4 (RGBA) channels."
         )
     if not torch.isfinite(image).all():
         raise ValueError(f"{name} has NaN or infinite pixels; repair it before restoring.")

@@ -1,4 +1,5 @@
-"""Inspection: does the restored picture explain the measurement, and how close is it to the truth?"""
+"""Inspection: does the restored picture explain the measurement, and how close is it to the
+truth?"""
 
 from __future__ import annotations
 
@@ -22,9 +23,10 @@ class MeasurementConsistency:
     """IMAGE, MEASUREMENT -> residual IMAGE, FLOAT, back-projected IMAGE."""
 
     DESCRIPTION = (
-        "Degrades the restored picture again and compares it with the measurement. A ratio of 1 means that "
-        "what is left is just the noise; far above 1, the picture contradicts the measurement; far below 1, "
-        "it reproduces the noise. What the residual does not show, the prior made up."
+        "Degrades the restored picture again and compares it with the measurement. A ratio of 1 "
+        "means that what is left is just the noise; far above 1, the picture contradicts the "
+        "measurement; far below 1, it reproduces the noise. What the residual does not show, the "
+        "prior made up."
     )
     SEARCH_ALIASES = ("data fidelity", "residual", "hallucination", "what did the model make up")
     CATEGORY = CATEGORY
@@ -73,7 +75,9 @@ class MeasurementConsistency:
 class ScoreRestoration:
     """IMAGE, reference IMAGE -> PSNR, SSIM, LPIPS, STRING."""
 
-    DESCRIPTION = "Compares a restored picture with the true one: PSNR, SSIM, and LPIPS where it is installed."
+    DESCRIPTION = (
+        "Compares a restored picture with the true one: PSNR, SSIM, and LPIPS where installed."
+    )
     SEARCH_ALIASES = ("PSNR", "SSIM", "LPIPS", "metrics", "compare")
     CATEGORY = CATEGORY
     FUNCTION = "score"
@@ -116,9 +120,11 @@ class ScoreRestoration:
 
 
 def for_batch(y: Tensor, batch: int) -> Tensor:
-    """y with every picture repeated until there are `batch`, which must be a multiple of its own."""
+    """y with every picture repeated until there are `batch`, which must be a multiple of its
+    own."""
     if batch % y.shape[0]:
         raise ValueError(
-            f"The image has {batch} pictures and the other side {y.shape[0]}; give as many, or a multiple."
+            f"The image has {batch} pictures and the other side {y.shape[0]}; give as many, or a "
+            "multiple."
         )
     return y.repeat_interleave(batch // y.shape[0], 0)

@@ -24,8 +24,8 @@ NOISE_LEVEL: Widget = (
         "max": 2.0,
         "step": 0.005,
         "round": False,
-        "tooltip": "Standard deviation of the noise, with pixels from -1 to 1: 0.05 is 6.4 of 255. It says "
-        "how far the picture is trusted, so it must be above 0; 0.01 suits a clean picture.",
+        "tooltip": "Standard deviation of the noise, with pixels from -1 to 1: 0.05 is 6.4 of 255. "
+        "It says how far the picture is trusted, so it must be above 0; 0.01 suits a clean one.",
     },
 )
 
@@ -34,9 +34,9 @@ class DegradeImage:
     """IMAGE, operator -> degraded IMAGE, MEASUREMENT."""
 
     DESCRIPTION = (
-        "Degrades a good picture with a known operator and Gaussian noise: y = A(x) + noise. For trying "
-        "methods out where the answer is known; for a picture that is already broken use Measurement From "
-        "Image."
+        "Degrades a good picture with a known operator and Gaussian noise: y = A(x) + noise. For "
+        "trying methods out where the answer is known; for a picture that is already broken use "
+        "Measurement From Image."
     )
     SEARCH_ALIASES = ("simulate", "blur image", "add noise", "synthetic degradation")
     CATEGORY = CATEGORY
@@ -75,8 +75,8 @@ class MeasurementFromImage:
     """IMAGE, operator -> MEASUREMENT."""
 
     DESCRIPTION = (
-        "Declares how a picture of yours was degraded: this blur, this mask, this reduction, this much "
-        "noise. The restored picture will be one that the same degradation turns into yours."
+        "Declares how a picture of yours was degraded: this blur, this mask, this reduction, this "
+        "much noise. The restored picture will be one that the same degradation turns into yours."
     )
     SEARCH_ALIASES = ("degraded image", "restore my photo", "inverse problem")
     CATEGORY = CATEGORY
@@ -105,8 +105,9 @@ class MeasurementFromImage:
         made = operator(y.new_zeros(y.shape[0], 3, height, width))
         if made.shape != y.shape:
             raise ValueError(
-                f"The operator turns {width}x{height} pixels into {tuple(made.shape[-2:])}, but the image "
-                f"is {tuple(y.shape[-2:])} (height, width); choose another operator or crop the image."
+                f"The operator turns {width}x{height} pixels into {tuple(made.shape[-2:])}, but "
+                f"the image is {tuple(y.shape[-2:])} (height, width); choose another operator or "
+                "crop the image."
             )
         return (remember(m, layout),)
 
@@ -115,8 +116,9 @@ class EstimateNoiseLevel:
     """IMAGE -> FLOAT."""
 
     DESCRIPTION = (
-        "Estimates the standard deviation of white Gaussian noise in a picture (Chen et al., ICCV 2015), in "
-        "the unit that noise_level uses. Compressed or blurred noise is not white and reads too low."
+        "Estimates the standard deviation of white Gaussian noise in a picture (Chen et al., ICCV "
+        "2015), in the unit that noise_level uses. Compressed or blurred noise is not white and "
+        "reads too low."
     )
     SEARCH_ALIASES = ("noise estimation", "sigma", "denoise")
     CATEGORY = CATEGORY

@@ -1,4 +1,5 @@
-"""Degradation nodes: one per operator, made from the operator's own options where it has no others."""
+"""Degradation nodes: one per operator, made from the operator's own options where it has no
+others."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ from .widgets import SEED, expect, socket, widgets_of
 
 CATEGORY = "Undegrade/degradation"
 BLUR_FOLDER = "blur_networks"
-OPERATOR_TOOLTIP = "The degradation, for Degrade Image, Measurement From Image or Compose Operators."
+OPERATOR_TOOLTIP = (
+    "The degradation, for Degrade Image, Measurement From Image or Compose Operators."
+)
 KERNEL_TOOLTIP = "The blur kernel as a picture, its largest value white."
 BORDER = widgets_of(GaussianBlur)["border"]
 
@@ -73,8 +76,8 @@ JPEGNode = operator_node(
 )
 PhaseRetrievalNode = operator_node(
     PhaseRetrieval,
-    "Only the magnitude of the padded picture's Fourier transform. Hard: draw several samples, use the "
-    "Langevin update, and keep the best.",
+    "Only the magnitude of the padded picture's Fourier transform. Hard: draw several samples, "
+    "use the Langevin update, and keep the best.",
     ("Fourier", "magnitude", "diffraction"),
 )
 
@@ -126,21 +129,26 @@ class MotionBlurNode(BlurNode):
 
 
 PATH_TOOLTIP = (
-    "'random walk' is a shaken camera, drawn from kernel size, intensity and seed; 'straight' a line, drawn "
-    "from length and angle. The other path's widgets are not used."
+    "'random walk' is a shaken camera, drawn from kernel size, intensity and seed; 'straight' a "
+    "line, drawn from length and angle. The other path's widgets are not used."
 )
 
 
 class KernelBlurNode(BlurNode):
     """IMAGE -> KernelBlur."""
 
-    DESCRIPTION = "Convolution with a kernel of yours, such as the picture of a star or a lens's point spread."
+    DESCRIPTION = (
+        "Convolution with a kernel of yours, such as the picture of a star or a lens's point "
+        "spread."
+    )
     SEARCH_ALIASES = ("PSF", "point spread function", "deconvolution", "custom blur")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
-        tooltip = "The kernel: square, with an odd side. Colours are averaged, and its sum is made 1."
+        tooltip = (
+            "The kernel: square, with an odd side. Colours are averaged, and its sum is made 1."
+        )
         return {"required": {"kernel": socket("IMAGE", tooltip), "border": BORDER}}
 
     def make(self, kernel: Tensor, border: str) -> tuple[Operator, Tensor]:
@@ -154,7 +162,9 @@ class KernelBlurNode(BlurNode):
 class InpaintingMaskNode:
     """MASK -> Inpainting."""
 
-    DESCRIPTION = "Missing pixels: white parts of the mask are hidden and will be made up from the rest."
+    DESCRIPTION = (
+        "Missing pixels: white parts of the mask are hidden and will be made up from the rest."
+    )
     SEARCH_ALIASES = ("inpaint", "object removal", "hole", "missing pixels")
     CATEGORY = CATEGORY
     FUNCTION = "make"
@@ -184,8 +194,8 @@ class NonlinearBlurNode:
     """Weight file -> NonlinearBlur."""
 
     DESCRIPTION = (
-        "The nonlinear blur of moving scenes (Tran et al., CVPR 2021), as a trained network. Needs its "
-        "published weights GOPRO_wVAE.pth in models/blur_networks."
+        "The nonlinear blur of moving scenes (Tran et al., CVPR 2021), as a trained network. "
+        "Needs its published weights GOPRO_wVAE.pth in models/blur_networks."
     )
     SEARCH_ALIASES = ("GoPro", "kernel embedding", "dynamic blur")
     CATEGORY = CATEGORY
@@ -198,7 +208,7 @@ class NonlinearBlurNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
         files = host.model_files(BLUR_FOLDER) or ["GOPRO_wVAE.pth"]
-        tooltip = "The blur network: GOPRO_wVAE.pth of blur-kernel-space-exploring, in models/blur_networks."
+        tooltip = "GOPRO_wVAE.pth of blur-kernel-space-exploring, in models/blur_networks."
         return {"required": {"file": (files, {"tooltip": tooltip}), "seed": SEED}}
 
     def make(self, file: str, seed: int) -> tuple[Operator]:

@@ -22,9 +22,9 @@ class LoadPixelPrior:
     """Weight file -> DIFFUSION_PRIOR."""
 
     DESCRIPTION = (
-        "Loads a pixel-space diffusion prior, recognised by its tensors. 'built-in' is the small network "
-        "that ships with the pack: it works at once, keeps fine texture smooth and knows no faces. Put "
-        "other weights into models/diffusion_priors."
+        "Loads a pixel-space diffusion prior, recognised by its tensors. 'built-in' is the small "
+        "network that ships with the pack: it works at once, keeps fine texture smooth and knows "
+        "no faces. Put other weights into models/diffusion_priors."
     )
     SEARCH_ALIASES = ("diffusion prior", "denoiser", "ADM", "DDPM", "load model")
     CATEGORY = CATEGORY
@@ -41,14 +41,15 @@ class LoadPixelPrior:
             "required": {
                 "file": (
                     files,
-                    {"tooltip": "'built-in', or a weight file from models/diffusion_priors."},
+                    {"tooltip": "'built-in', or a file in models/diffusion_priors."},
                 ),
                 "precision": (
                     list(PRECISIONS),
                     {
                         "default": "float32",
-                        "tooltip": "Number format of the network's weights; the rest stays float32. "
-                        "float16 halves the memory on a GPU; bfloat16 is the safer half on new ones.",
+                        "tooltip": "Number format of the network's weights; the rest stays "
+                        "float32. float16 halves the memory on a GPU; bfloat16 is the safer half "
+                        "on new ones.",
                     },
                 ),
             }
@@ -64,9 +65,9 @@ class MultiResolution:
     """DIFFUSION_PRIOR -> the same at several resolutions."""
 
     DESCRIPTION = (
-        "Makes the sampler work on a small picture first: early steps only decide coarse structure, so "
-        "with 3 levels they run at 1/4 and 1/2 of the size (SubDAPS++). Without this node a sampler runs at "
-        "one resolution, which is plain DAPS."
+        "Makes the sampler work on a small picture first: early steps only decide coarse "
+        "structure, so with 3 levels they run at 1/4 and 1/2 of the size (SubDAPS++). Without "
+        "this node a sampler runs at one resolution, which is plain DAPS."
     )
     SEARCH_ALIASES = ("dynamic resolution", "SubDAPS", "pyramid", "coarse to fine")
     CATEGORY = CATEGORY
@@ -87,8 +88,8 @@ class MultiResolution:
                         "default": 3,
                         "min": 1,
                         "max": 4,
-                        "tooltip": "Number of resolutions: 1 is full size only, 3 is 1/4, 1/2 and full size "
-                        "(the paper's), 4 starts at 1/8.",
+                        "tooltip": "Number of resolutions: 1 is full size only, 3 is 1/4, 1/2 and "
+                        "full size (the paper's), 4 starts at 1/8.",
                     },
                 ),
                 "switch_points": (
@@ -96,7 +97,8 @@ class MultiResolution:
                     {
                         "default": "",
                         "tooltip": "Where the resolution doubles, as fractions of the run, such as "
-                        "'0.33, 0.67' for 3 levels. Empty divides the run evenly, as the paper does.",
+                        "'0.33, 0.67' for 3 levels. Empty divides the run evenly, as the paper "
+                        "does.",
                     },
                 ),
             }

@@ -32,7 +32,8 @@ SHOWN = {
 
 @dataclass(frozen=True, eq=False)
 class RestorationTrajectory:
-    """What RESTORATION_TRAJECTORY carries: the kept steps (none unless asked for), and the correctors."""
+    """What RESTORATION_TRAJECTORY carries: the kept steps (none unless asked for), and the
+    correctors."""
 
     steps: tuple[Step, ...]
     correctors: dict[str, Corrector]
@@ -43,16 +44,26 @@ class PosteriorSampler:
     """DIFFUSION_PRIOR, MEASUREMENT -> restored IMAGE."""
 
     DESCRIPTION = (
-        "Restores a picture whose degradation is known: draws one that the prior finds natural and that the "
-        "same degradation turns into the measurement. With Multi-Resolution Prior this is SubDAPS++."
+        "Restores a picture whose degradation is known: draws one that the prior finds natural "
+        "and that the same degradation turns into the measurement. With Multi-Resolution Prior "
+        "this is SubDAPS++."
     )
-    SEARCH_ALIASES = ("SubDAPS++", "DAPS", "DPS", "restore", "deblur", "inpaint", "super-resolution")
+    SEARCH_ALIASES = (
+        "SubDAPS++",
+        "DAPS",
+        "DPS",
+        "restore",
+        "deblur",
+        "inpaint",
+        "super-resolution",
+    )
     CATEGORY = CATEGORY
     FUNCTION = "sample"
     RETURN_TYPES = ("IMAGE", "RESTORATION_TRAJECTORY")
     RETURN_NAMES = ("image", "trajectory")
     OUTPUT_TOOLTIPS = (
-        "The restored pictures: the network's last prediction. All samples of picture 0 come first.",
+        "The restored pictures: the network's last prediction. All samples of picture 0 come "
+        "first.",
         "For Trajectory Corrector and Trajectory Preview.",
     )
 
@@ -63,25 +74,29 @@ class PosteriorSampler:
             "default": 1,
             "min": 1,
             "max": 64,
-            "tooltip": "How many answers to draw for each picture, side by side. Posterior Statistics turns "
-            "them into a mean, which is closer to the truth, and an uncertainty map.",
+            "tooltip": "How many answers to draw for each picture, side by side. Posterior "
+            "Statistics turns them into a mean, which is closer to the truth, and an uncertainty map.",
         }
         keep = {
             "default": False,
-            "tooltip": "Keep every step for Trajectory Preview. Off, memory does not grow with the steps; "
-            "Trajectory Corrector works either way.",
+            "tooltip": "Keep every step for Trajectory Preview. Off, memory does not grow with "
+            "the steps; Trajectory Corrector works either way.",
         }
         return {
             "required": {
                 "prior": socket("DIFFUSION_PRIOR", "What pictures look like."),
-                "measurement": socket("MEASUREMENT", "The degraded picture and how it was degraded."),
+                "measurement": socket(
+                    "MEASUREMENT", "The degraded picture and how it was degraded."
+                ),
                 "seed": SEED,
                 **widgets_of(SamplerOptions),
                 "samples": ("INT", samples),
                 "keep_trajectory": ("BOOLEAN", keep),
             },
             "optional": {
-                "update": socket("MEASUREMENT_UPDATE", "Without it: CG Measurement Update's defaults."),
+                "update": socket(
+                    "MEASUREMENT_UPDATE", "Without it: CG Measurement Update's defaults."
+                ),
                 "switch": socket("SWITCH_RULE", "Without it: stochastic to the end."),
             },
         }
@@ -134,8 +149,9 @@ class TrajectoryCorrector:
     """RESTORATION_TRAJECTORY -> IMAGE."""
 
     DESCRIPTION = (
-        "SubDAPS++'s last stage: a second-order recombination of the run's predictions in place of the last "
-        "one. The paper gains from it with its own weights; with the built-in prior it costs a little PSNR."
+        "SubDAPS++'s last stage: a second-order recombination of the run's predictions in place "
+        "of the last one. The paper gains from it with its own weights; with the built-in prior "
+        "it costs a little PSNR."
     )
     SEARCH_ALIASES = ("SubDAPS++", "second order", "corrector")
     CATEGORY = CATEGORY
@@ -148,8 +164,8 @@ class TrajectoryCorrector:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
         tooltip = (
-            "'official' is the released code's weights, 'consistent' the paper's formula. They differ only "
-            "for priors with discrete time steps."
+            "'official' is the released code's weights, 'consistent' the paper's formula. They "
+            "differ only for priors with discrete time steps."
         )
         return {
             "required": {
@@ -167,7 +183,9 @@ class TrajectoryCorrector:
 class TrajectoryPreview:
     """RESTORATION_TRAJECTORY -> IMAGE batch."""
 
-    DESCRIPTION = "The steps of a run as pictures, the noisiest first; coarse steps enlarged pixel by pixel."
+    DESCRIPTION = (
+        "The steps of a run as pictures, the noisiest first; coarse steps enlarged pixel by pixel."
+    )
     SEARCH_ALIASES = ("intermediate steps", "animation", "debug sampler")
     CATEGORY = CATEGORY
     FUNCTION = "show"
@@ -178,7 +196,12 @@ class TrajectoryPreview:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
-        number = {"default": 8, "min": 1, "max": 1000, "tooltip": "At most so many steps, evenly spaced."}
+        number = {
+            "default": 8,
+            "min": 1,
+            "max": 1000,
+            "tooltip": "At most so many steps, evenly spaced.",
+        }
         sample = {"default": 0, "min": 0, "max": 4095, "tooltip": "Which picture of the batch."}
         show = {"default": "prediction", "tooltip": "Which of a step's three pictures."}
         return {
@@ -197,11 +220,17 @@ class TrajectoryPreview:
         expect(trajectory, RestorationTrajectory, "trajectory", "Posterior Sampler's trajectory")
         steps = trajectory.steps
         if not steps:
-            raise ValueError("The run kept no steps; turn keep_trajectory on at its Posterior Sampler.")
+            raise ValueError(
+                "The run kept no steps; turn keep_trajectory on at its Posterior Sampler."
+            )
         if sample >= steps[0].x.shape[0]:
-            raise ValueError(f"The run has {steps[0].x.shape[0]} pictures, and picture {sample} was asked.")
+            raise ValueError(
+                f"The run has {steps[0].x.shape[0]} pictures, and picture {sample} was asked."
+            )
         chosen = torch.linspace(0, len(steps) - 1, min(frames, len(steps))).round().int().tolist()
-        pictures = [full_size(getattr(steps[i], SHOWN[show])[sample : sample + 1], steps[i]) for i in chosen]
+        pictures = [
+            full_size(getattr(steps[i], SHOWN[show])[sample : sample + 1], steps[i]) for i in chosen
+        ]
         return (to_image(torch.cat(pictures)),)
 
 
@@ -209,8 +238,8 @@ class PosteriorStatistics:
     """IMAGE batch -> mean IMAGE, uncertainty MASK."""
 
     DESCRIPTION = (
-        "Where do the answers agree? The mean of several samples is closer to the truth than any of them; "
-        "their standard deviation shows what the prior made up."
+        "Where do the answers agree? The mean of several samples is closer to the truth than any "
+        "of them; their standard deviation shows what the prior made up."
     )
     SEARCH_ALIASES = ("uncertainty", "mean image", "standard deviation", "hallucination")
     CATEGORY = CATEGORY
@@ -219,19 +248,21 @@ class PosteriorStatistics:
     RETURN_NAMES = ("mean", "uncertainty", "mean_std")
     OUTPUT_TOOLTIPS = (
         "The mean of the samples of each picture.",
-        "Standard deviation over the samples, root mean square over colours, with pixels from 0 to 1, times "
-        "the gain; clipped to 1.",
+        "Standard deviation over the samples, root mean square over colours, with pixels from 0 "
+        "to 1, times the gain; clipped to 1.",
         "The mean of the uncertainty before the gain.",
     )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
-        samples = "How many consecutive pictures are answers to one picture; 0 takes the whole batch as one."
+        samples = "How many consecutive pictures are answers to one picture; 0: the whole batch."
         gain = "Multiplies the uncertainty for viewing: 10 makes a standard deviation of 0.1 white."
         return {
             "required": {
-                "images": socket("IMAGE", "Samples, from a Posterior Sampler with samples above 1."),
+                "images": socket(
+                    "IMAGE", "Samples, from a Posterior Sampler with samples above 1."
+                ),
                 "samples": ("INT", {"default": 0, "min": 0, "max": 4096, "tooltip": samples}),
                 "gain": (
                     "FLOAT",
@@ -246,8 +277,8 @@ class PosteriorStatistics:
         count = samples or images.shape[0]
         if count < 2 or images.shape[0] % count:
             raise ValueError(
-                f"{images.shape[0]} pictures cannot be grouped by {count}; give two or more samples per "
-                "picture (widget 'samples' of Posterior Sampler)."
+                f"{images.shape[0]} pictures cannot be grouped by {count}; give two or more "
+                "samples per picture (widget 'samples' of Posterior Sampler)."
             )
         groups = images.float().unflatten(0, (-1, count))  # (P, K, H, W, C)
         std = groups[..., :3].var(1).mean(-1).sqrt()

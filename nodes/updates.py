@@ -18,9 +18,9 @@ class ConjugateGradientUpdate:
     """Widgets -> MEASUREMENT_UPDATE."""
 
     DESCRIPTION = (
-        "Moves every prediction to the most probable picture given the measurement, by conjugate gradients "
-        "(SubDAPS++): argmin 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2. What the sampler uses when no update "
-        "is connected."
+        "Moves every prediction to the most probable picture given the measurement, by conjugate "
+        "gradients (SubDAPS++): argmin 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2. What the sampler "
+        "uses when no update is connected."
     )
     SEARCH_ALIASES = ("data consistency", "CG", "SubDAPS++", "proximal")
     CATEGORY = CATEGORY
@@ -43,8 +43,9 @@ class LangevinUpdate:
     """Widgets -> MEASUREMENT_UPDATE."""
 
     DESCRIPTION = (
-        "Draws every prediction from its neighbourhood given the measurement, by Langevin dynamics (DAPS, "
-        "SubDAPS). Slower than conjugate gradients, and it works for any operator, phase retrieval too."
+        "Draws every prediction from its neighbourhood given the measurement, by Langevin "
+        "dynamics (DAPS, SubDAPS). Slower than conjugate gradients, and it works for any "
+        "operator, phase retrieval too."
     )
     SEARCH_ALIASES = ("data consistency", "DAPS", "MCMC", "SubDAPS")
     CATEGORY = CATEGORY
@@ -67,8 +68,8 @@ class GradientUpdate:
     """Widgets -> MEASUREMENT_UPDATE."""
 
     DESCRIPTION = (
-        "Follows the likelihood's gradient back through the network (DPS, SubDPS), with DDPM's ancestral "
-        "steps. Needs several hundred steps and the memory of a backward pass."
+        "Follows the likelihood's gradient back through the network (DPS, SubDPS), with DDPM's "
+        "ancestral steps. Needs several hundred steps and the memory of a backward pass."
     )
     SEARCH_ALIASES = ("DPS", "diffusion posterior sampling", "guidance", "SubDPS")
     CATEGORY = CATEGORY
@@ -91,10 +92,10 @@ class DeterministicSwitch:
     """Widgets -> SWITCH_RULE."""
 
     DESCRIPTION = (
-        "Says when the sampler stops adding noise (SubDAPS++): once the measurement hardly moves the "
-        "prediction. 'fixed threshold' is the paper's, tuned per task; 'noise floor' compares the move with "
-        "what the measurement's noise alone would cause and needs no tuning; 'never' is SubDAPS and DAPS, "
-        "and what the sampler does when no switch is connected."
+        "Says when the sampler stops adding noise (SubDAPS++): once the measurement hardly moves "
+        "the prediction. 'fixed threshold' is the paper's, tuned per task; 'noise floor' compares "
+        "the move with what the measurement's noise alone would cause and needs no tuning; "
+        "'never' is SubDAPS and DAPS, and what the sampler does when no switch is connected."
     )
     SEARCH_ALIASES = ("SubDAPS++", "stochastic to deterministic", "tau", "DDIM")
     CATEGORY = CATEGORY

@@ -15,7 +15,8 @@ SEED: Widget = (
         "min": 0,
         "max": 2**64 - 1,
         "control_after_generate": True,
-        "tooltip": "Random seed; picture b of a batch uses seed + b. The same seed gives the same picture.",
+        "tooltip": "Random seed; picture b of a batch uses seed + b. The same seed gives the "
+        "same picture.",
     },
 )
 

@@ -7,20 +7,21 @@ From the first deterministic step m on, with x = x0 + sigma n, r_i = sigma_{i+1}
 the exponential integrator of the probability-flow ODE for a prediction that is linear in log sigma.
 x_c starts as the sampler's own state at step m (at step 0 when the run never turned deterministic).
 
-| coefficients | h                        | I1                                        | I2           |
-|--------------|--------------------------|-------------------------------------------|--------------|
-| consistent   | log(sigma_i/sigma_{i+1}) | 1 - r_i                                   | r_i - I1 / h |
-| official     | log(s_i/s_{i+1})         | sigma_{i+1} (1/s_{i+1} - 1/s_i)           | r_i - I1 / h |
+| coefficients | h                        | I1                                      | I2           |
+|--------------|--------------------------|-----------------------------------------|--------------|
+| consistent   | log(sigma_i/sigma_{i+1}) | 1 - r_i                                 | r_i - I1 / h |
+| official     | log(s_i/s_{i+1})         | sigma_{i+1} (1/s_{i+1} - 1/s_i)         | r_i - I1 / h |
 
-s are the noise levels before they were rounded to those of a discrete-time network. The official code
-mixes both, so that its coefficients differ where rounding is coarse (the last steps) and are the same
-for a continuous-time prior. `consistent` is the paper's formula; where two levels coincide it gives
-I1 = I2 = 0, the limit.
+s are the noise levels before they were rounded to those of a discrete-time network. The official
+code mixes both, so that its coefficients differ where rounding is coarse (the last steps) and are
+the same for a continuous-time prior. `consistent` is the paper's formula; where two levels coincide
+it gives I1 = I2 = 0, the limit.
 
 The recurrence runs online with two images held. After a change of resolution x_c and x0_y,i are
-enlarged by nearest neighbour, as the official code does. The result is the state at sigma_{N-1} and not
-an x0: it carries noise of that level. In the paper's variance-preserving scale, which the official code
-clips to [-1, 1], it is x_c / sqrt(1 + sigma_{N-1}^2).
+enlarged by nearest neighbour, as the official code does. The result is the state at sigma_{N-1} and
+not
+an x0: it carries noise of that level. In the paper's variance-preserving scale, which the
+official code clips to [-1, 1], it is x_c / sqrt(1 + sigma_{N-1}^2).
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Corrector:
         return r * x_c + i1 * following.x0_y + i2 * (following.x0_y - x0_y)
 
     def result(self) -> Tensor:
-        """The corrected picture, (B, C, H, W) clipped to [-1, 1]. Raises `ValueError` before any step."""
+        """The corrected picture, (B, C, H, W) clipped to [-1, 1]. Raises `ValueError` before any
+        step."""
         if self.step is None or self.x_c is None:
             raise ValueError("The corrector has seen no step; run the sampler first.")
         x_vp = self.x_c / (1 + self.step.sigma**2) ** 0.5

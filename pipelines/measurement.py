@@ -18,7 +18,8 @@ class Measurement:
 
     y:           (B, C, h, w) float32 in [-1, 1] units; not clipped.
     operator:    A, from images (B, C, H, W) to the shape of y.
-    noise_level: standard deviation of the measurement's noise in [-1, 1] units (0.05 is 6.4 of 255), > 0.
+    noise_level: standard deviation of the measurement's noise in [-1, 1] units (0.05 is 6.4 of
+    255), > 0.
     Raises `ValueError` for a y that is not (B, C, h, w) or not finite, or a noise level that is not
     positive.
     """
@@ -40,7 +41,9 @@ class Measurement:
                 "picture), since it decides how far the measurement is trusted."
             )
         if not torch.isfinite(self.y).all():
-            raise ValueError("The measurement has NaN or infinite values; repair the picture first.")
+            raise ValueError(
+                "The measurement has NaN or infinite values; repair the picture first."
+            )
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -51,8 +54,8 @@ class Measurement:
 def simulate(x0: Tensor, operator: Operator, noise_level: float, noise: Noise) -> Measurement:
     """The measurement of a known picture: y = A(x0) + noise_level n.
 
-    x0: (B, C, H, W) in [-1, 1]. Values that were not measured (hidden pixels) are 0; the official code
-    leaves noise there, which no result depends on.
+    x0: (B, C, H, W) in [-1, 1]. Values that were not measured (hidden pixels) are 0; the official
+    code leaves noise there, which no result depends on.
     """
     clean = operator(x0)
     y = operator.observe(clean + noise_level * noise(clean))

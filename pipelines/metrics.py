@@ -25,7 +25,8 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def lpips(x: Tensor, truth: Tensor) -> Tensor | None:
-    """Learned perceptual distance of Zhang et al. (2018), AlexNet; None where lpips is not installed."""
+    """Learned perceptual distance of Zhang et al. (2018), AlexNet; None where lpips is not
+    installed."""
     if importlib.util.find_spec("lpips") is None:
         return None
     import lpips as package

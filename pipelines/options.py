@@ -1,6 +1,7 @@
 """One declaration per option: its default, interval, tooltip and check.
 
-A frozen dataclass that inherits `Options` and declares its fields with `option` is the single source
+A frozen dataclass that inherits `Options` and declares its fields with `option` is the single
+source
 of truth for a tunable object: the algorithm reads the values, `nodes/widgets.py` draws the widgets
 from the same fields, and `__post_init__` refuses what lies outside the interval.
 """

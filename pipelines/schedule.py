@@ -23,12 +23,13 @@ THIRDS = (1 / 3, 2 / 3)
 class Schedule:
     """The noise level and the resolution of every step.
 
-    sigmas:  (N + 1,) float64, descending, `sigmas[N] == 0`; step i goes from sigmas[i] to sigmas[i+1].
+    sigmas:  (N + 1,) float64, descending, `sigmas[N] == 0`; step i goes from sigmas[i] to
+    sigmas[i+1].
     factors: N integers; at step i the state is `factors[i]` times smaller than the picture.
              Never increasing, and 1 at the last step.
-    grid:    (N,) float64, the noise levels before they were rounded to those a discrete-time network
-             knows; equal to `sigmas[:N]` where nothing was rounded. Only the official coefficients
-             of the trajectory corrector read it.
+    grid:    (N,) float64, the noise levels before they were rounded to those a discrete-time
+             network knows; equal to `sigmas[:N]` where nothing was rounded. Only the official
+             coefficients of the trajectory corrector read it.
     Raises `ValueError` when the lengths or the order are wrong.
     """
 
@@ -47,7 +48,9 @@ class Schedule:
             )
         if self.sigmas[-1] != 0 or (self.sigmas[:-1] <= 0).any() or (self.sigmas.diff() > 0).any():
             raise ValueError("Noise levels must be positive, never rise and end in 0.")
-        if self.factors[-1] != 1 or any(a < b for a, b in zip(self.factors, self.factors[1:], strict=False)):
+        if self.factors[-1] != 1 or any(
+            a < b for a, b in zip(self.factors, self.factors[1:], strict=False)
+        ):
             raise ValueError(f"Factors are {self.factors}; they must never rise and end in 1.")
 
     @property
@@ -59,7 +62,8 @@ class Schedule:
 def karras(steps: int, sigma_max: float, sigma_min: float, karras_rho: float = 7.0) -> Tensor:
     """The grid of Karras et al., Eq. 5: N noise levels from sigma_max to sigma_min.
 
-    sigma_i = (sigma_max^(1/rho) + i / (N - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, i = 0 .. N-1.
+    sigma_i = (sigma_max^(1/rho) + i / (N - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, i = 0
+    .. N-1.
     Returns (N,) float64; for N = 1 only sigma_max.
     Raises `ValueError` for N < 1 or an interval that is empty or not positive.
     """
@@ -67,7 +71,8 @@ def karras(steps: int, sigma_max: float, sigma_min: float, karras_rho: float = 7
         raise ValueError(f"A schedule was asked for {steps} steps; give 1 or more.")
     if not 0 < sigma_min <= sigma_max or not math.isfinite(sigma_max):
         raise ValueError(
-            f"The noise levels run from {sigma_max} to {sigma_min}; give sigma_max >= sigma_min > 0."
+            f"The noise levels run from {sigma_max} to {sigma_min}; give sigma_max >= sigma_min > "
+            "0."
         )
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     low, high = sigma_min ** (1 / karras_rho), sigma_max ** (1 / karras_rho)
@@ -87,8 +92,8 @@ def spread_factors(
 ) -> tuple[int, ...]:
     """The resolution of every step: `factors[k]` while i <= floor(N switch_points[k]).
 
-    steps: N >= 1. factors: falling, the last is 1. switch_points: one fewer than factors, rising, in
-    (0, 1). With factors (4, 2, 1) at thirds and N = 100 this gives 34, 33 and 33 steps.
+    steps: N >= 1. factors: falling, the last is 1. switch_points: one fewer than factors, rising,
+    in (0, 1). With factors (4, 2, 1) at thirds and N = 100 this gives 34, 33 and 33 steps.
     Where N is too small for every level, the coarse ones go first, so that the last step is always
     at full resolution (the official formula would end below it for N <= 3).
     Raises `ValueError` when the two lists do not fit.

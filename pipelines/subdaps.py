@@ -1,25 +1,26 @@
 """SubDAPS++: posterior sampling at dynamic resolution.
 
-Reference: "SubDAPS++" (ICML 2026, arXiv 2605.14267); DAPS (arXiv 2407.01521) is the same loop at one
-resolution with a short ODE and a Langevin update, DPS (arXiv 2209.14687) with a likelihood gradient.
+Reference: "SubDAPS++" (ICML 2026, arXiv 2605.14267); DAPS (arXiv 2407.01521) is the same loop at
+one resolution with a short ODE and a Langevin update, DPS (arXiv 2209.14687) with a likelihood
+gradient.
 
-| paper     | here          | meaning                                                               |
-|-----------|---------------|-----------------------------------------------------------------------|
-| x_t       | x             | noisy state; ours is x0 + sigma n, the paper's is alpha_t times that   |
-| sigma_t/alpha_t | sigma   | noise level, standard deviation in [-1, 1] units                      |
-| x0(x_t)   | x0_hat        | the network's prediction                                              |
-| x0(x_t,y) | x0_y          | the prediction after the measurement update                           |
-| A, y      | measurement   | degradation operator and what was measured                            |
-| U_i       | NearestUpsample | from the level to the full canvas                                    |
-| h         | factor == 1   | first step at full resolution; before it every step is stochastic     |
+| paper           | here            | meaning                                                      |
+|-----------------|-----------------|--------------------------------------------------------------|
+| x_t             | x               | noisy state x0 + sigma n; the paper's is alpha_t times that  |
+| sigma_t/alpha_t | sigma           | noise level, standard deviation in [-1, 1] units             |
+| x0(x_t)         | x0_hat          | the network's prediction                                     |
+| x0(x_t, y)      | x0_y            | the prediction after the measurement update                  |
+| A, y            | measurement     | degradation operator and what was measured                   |
+| U_i             | NearestUpsample | from the level to the full canvas                            |
+| h               | factor == 1     | first step at full resolution; before it all are stochastic  |
 
 Where we depart from the official code, and why:
-- The state is x_t / alpha_t. Re-noising and the deterministic step read the same in both; the initial
-  state x_T = alpha_T pool(y) + sigma_T n becomes pool(y) + sigma n.
+- The state is x_t / alpha_t. Re-noising and the deterministic step read the same in both; the
+  initial state x_T = alpha_T pool(y) + sigma_T n becomes pool(y) + sigma n.
 - Any picture size: the canvas is the picture reflected up to a multiple of what the network and the
   coarsest level need, and the operator crops it. 256 x 256 needs no canvas.
-- The first image is the operator's own guess (`Operator.guess`); the official one fills hidden pixels
-  with black. Its weight against the noise is 1 / sigma_max.
+- The first image is the operator's own guess (`Operator.guess`); the official one fills hidden
+  pixels with black. Its weight against the noise is 1 / sigma_max.
 """
 
 from __future__ import annotations
@@ -51,12 +52,15 @@ class SamplerOptions(Options):
     """The numbers of a run. Defaults are those measured best for the built-in prior."""
 
     steps: int = option(
-        30, "Sampling steps N. 30 for the built-in prior, 100 for the published ones.", min=1, max=10000
+        30,
+        "Sampling steps N. 30 for the built-in prior, 100 for the published ones.",
+        min=1,
+        max=10000,
     )
     sigma_max: float = option(
         0.0,
-        "Noise level of the first step, standard deviation in [-1, 1] units; 0 is the prior's own largest. "
-        "Below 1 the run starts from the degraded picture.",
+        "Noise level of the first step, standard deviation in [-1, 1] units; 0 is the prior's own "
+        "largest. Below 1 the run starts from the degraded picture.",
         min=0.0,
         max=1000.0,
         step=0.1,
@@ -71,8 +75,9 @@ class SamplerOptions(Options):
     )
     renoise: float = option(
         1.0,
-        "How much noise is drawn at the start and at every stochastic step: 1 samples the posterior, 0 is "
-        "plug-and-play restoration (fast, one answer, best with sigma_max near 0.6).",
+        "How much noise is drawn at the start and at every stochastic step: 1 samples the "
+        "posterior, 0 is plug-and-play restoration (fast, one answer, best with sigma_max near "
+        "0.6).",
         min=0.0,
         max=1.0,
         step=0.05,
@@ -89,8 +94,8 @@ class SamplerOptions(Options):
 def schedule_for(prior: Prior, options: SamplerOptions) -> Schedule:
     """The noise levels and resolutions of a run with this prior.
 
-    The grid is Karras et al.'s with rho = 7 between the asked or the prior's own levels. A discrete-time
-    prior has it rounded to the levels it knows.
+    The grid is Karras et al.'s with rho = 7 between the asked or the prior's own levels. A
+    discrete-time prior has it rounded to the levels it knows.
     """
     spec = prior.spec
     sigma_max = options.sigma_max or spec.sigma_max
@@ -114,10 +119,10 @@ def restore(
 ) -> Iterator[Step]:
     """Sample p(x0 | y), one yielded `Step` per noise level.
 
-    measurement: y, (B, C, h, w) in [-1, 1] units; B pictures are restored side by side, each from its
-    own noise. noise: one stream per sample. renoise: in [0, 1], see `SamplerOptions`.
-    The last step has no data term (as in the official code): its x0_hat = x0_y is the restored picture
-    on the canvas; `picture` crops it.
+    measurement: y, (B, C, h, w) in [-1, 1] units; B pictures are restored side by side, each from
+    its own noise. noise: one stream per sample. renoise: in [0, 1], see `SamplerOptions`.
+    The last step has no data term (as in the official code): its x0_hat = x0_y is the restored
+    picture on the canvas; `picture` crops it.
     Raises `FloatingPointError` with the step and the noise level when a prediction is not finite.
     """
     size = measurement.image_size
@@ -152,7 +157,13 @@ def restore(
 
 
 def transition(
-    x: Tensor, x0_y: Tensor, sigma: float, sigma_next: float, kept: Tensor, noise: Noise, renoise: float
+    x: Tensor,
+    x0_y: Tensor,
+    sigma: float,
+    sigma_next: float,
+    kept: Tensor,
+    noise: Noise,
+    renoise: float,
 ) -> Tensor:
     """x_next = x0_y + sigma_next (c eps + sqrt(1 - c^2) renoise n), eps = (x - x0_y) / sigma.
 
@@ -176,8 +187,8 @@ def kept_noise(deterministic: Tensor, sigma: float, sigma_next: float, ancestral
 def predict(prior: Prior, x: Tensor, sigma: float, factor: int, ode_steps: int, backward: bool):
     """x0_hat of the state x, and u -> (d x0_hat / d x)^T u when `backward` is set, else None.
 
-    With ode_steps > 1 x0_hat comes from Euler steps of the probability-flow ODE from sigma down to 0.01
-    (DAPS, section 3), with ode_steps network calls in all.
+    With ode_steps > 1 x0_hat comes from Euler steps of the probability-flow ODE from sigma down
+    to 0.01 (DAPS, section 3), with ode_steps network calls in all.
     """
 
     def x0_of(state: Tensor) -> Tensor:
@@ -220,6 +231,6 @@ def check_finite(x0_hat: Tensor, index: int, sigma: float) -> None:
     """Raise `FloatingPointError` when the network's prediction has NaN or infinite values."""
     if not torch.isfinite(x0_hat).all():
         raise FloatingPointError(
-            f"The prior predicted NaN or infinite values at step {index} (noise level {sigma:.4g}); "
-            "choose float32 for the prior, or another weight file."
+            f"The prior predicted NaN or infinite values at step {index} (noise level "
+            f"{sigma:.4g}); choose float32 for the prior, or another weight file."
         )

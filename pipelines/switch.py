@@ -66,8 +66,8 @@ class FixedThreshold(Options):
 
     threshold: float = option(
         1e-5,
-        "tau: 1e-5 for inpainting, super-resolution and HDR, 1e-4 for Gaussian and nonlinear, 3e-4 for "
-        "motion blur in the official table; 0 never switches.",
+        "tau: 1e-5 for inpainting, super-resolution and HDR, 1e-4 for Gaussian and nonlinear, "
+        "3e-4 for motion blur in the official table; 0 never switches.",
         min=0.0,
         max=10.0,
         step=1e-6,
@@ -82,14 +82,15 @@ class FixedThreshold(Options):
 class NoiseFloor(Options):
     """Deterministic where the measurement moves the prediction no more than its own noise would.
 
-    The paper names the threshold's tuning per task as its open problem. What the move would be if the
-    prediction were perfect can be computed: update the prediction against a measurement made of
+    The paper names the threshold's tuning per task as its open problem. What the move would be if
+    the prediction were perfect can be computed: update the prediction against a measurement made of
     itself, y' = A(x0_hat) + noise_level n'. Once
 
         mean((x0_hat - x0_y)^2) <= ratio * mean((x0_hat - x0'_y)^2)
 
-    the update has nothing left to say but noise. Task, operator, noise level and number of CG steps all
-    enter through y', so `ratio` has the same meaning for every task. Costs one more update a step.
+    the update has nothing left to say but noise. Task, operator, noise level and number of CG steps
+    all enter through y', so `ratio` has the same meaning for every task. Costs one more update a
+    step.
     """
 
     ratio: float = option(

@@ -21,18 +21,21 @@ BORDERS = ("replicate", "reflect", "circular", "official")
 
 @dataclass(frozen=True, eq=False)
 class Blur(Options, Operator):
-    """True convolution (the kernel is not turned round) with an odd kernel of sum 1, by FFT in float32.
+    """True convolution (the kernel is not turned round) with an odd kernel of sum 1, by FFT in
+    float32.
 
     What lies beyond the picture is its last pixel ("replicate"), its mirror image ("reflect"), its
-    other side ("circular", the only border with a closed-form update), or, with "official", what the
-    SubDAPS code assumes: zeros, that is mid grey, and every frequency of the transfer function below
-    0.05 in magnitude set to zero. The official operator is meant for parity: it errs by up to 0.05
-    against the true convolution, and no camera blurs that way.
+    other side ("circular", the only border with a closed-form update), or, with "official", what
+    the
+    SubDAPS code assumes: zeros, that is mid grey, and every frequency of the transfer function
+    below 0.05 in magnitude set to zero. The official operator is meant for parity: it errs by up to
+    0.05 against the true convolution, and no camera blurs that way.
     """
 
     border: str = option(
         "replicate",
-        "What lies beyond the picture's edge. 'official' is the papers' simulation, for parity only.",
+        "What lies beyond the picture's edge. 'official' is the papers' simulation, for parity "
+        "only.",
         choices=BORDERS,
     )
 
@@ -60,7 +63,9 @@ class Blur(Options, Operator):
 class GaussianBlur(Blur):
     """A Gaussian kernel, cut off at four standard deviations."""
 
-    std: float = option(3.0, "Standard deviation of the kernel in pixels.", min=0.1, max=50.0, step=0.1)
+    std: float = option(
+        3.0, "Standard deviation of the kernel in pixels.", min=0.1, max=50.0, step=0.1
+    )
 
     def kernel(self) -> Tensor:
         """(2 r + 1, 2 r + 1) with r = round(4 std), as scipy's `gaussian_filter` truncates it."""
@@ -116,8 +121,8 @@ def padded_convolution(x: Tensor, k: Tensor, r: int, border: str) -> Tensor:
     height, width = x.shape[-2:]
     if border == "reflect" and r >= min(height, width):
         raise ValueError(
-            f"A kernel of radius {r} cannot reflect an image of {width}x{height} pixels; choose the "
-            "border 'replicate' or a smaller kernel."
+            f"A kernel of radius {r} cannot reflect an image of {width}x{height} pixels; choose "
+            "the border 'replicate' or a smaller kernel."
         )
     padded = F.pad(x, (r, r, r, r), mode=border)
     size = tuple(fast_size(n) for n in padded.shape[-2:])

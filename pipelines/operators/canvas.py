@@ -81,6 +81,7 @@ def pad_reflect(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def reflected_index(start: int, stop: int, size: int, device: torch.device | str = "cpu") -> Tensor:
-    """Indices in [0, size) of positions start .. stop - 1 of a signal reflected at -1/2 and size - 1/2."""
+    """Indices in [0, size) of positions start .. stop - 1 of a signal reflected at -1/2 and size
+    - 1/2."""
     position = torch.arange(start, stop, device=device) % (2 * size)
     return torch.minimum(position, 2 * size - 1 - position)

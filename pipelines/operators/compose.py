@@ -26,7 +26,9 @@ class Compose(Operator):
             raise ValueError("Compose got no operator; give one or more.")
         for operator in self.operators:
             if not isinstance(operator, Operator):
-                raise TypeError(f"Compose got {type(operator).__name__}; give degradation operators.")
+                raise TypeError(
+                    f"Compose got {type(operator).__name__}; give degradation operators."
+                )
 
     @property
     def linear(self) -> bool:  # type: ignore[override]

@@ -33,7 +33,8 @@ class Downscale(Options, Operator):
     structure: ClassVar[frozenset[str]] = frozenset({"separable"})
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H / f, W / f). Raises `ValueError` when f does not divide H and W."""
+        """(B, C, H, W) -> (B, C, H / f, W / f). Raises `ValueError` when f does not divide H and
+        W."""
         height, width = x.shape[-2:]
         if height % self.factor or width % self.factor:
             f = self.factor
@@ -51,7 +52,8 @@ class Downscale(Options, Operator):
         return x[..., index].unfold(-1, len(taps), self.factor) @ taps.to(x)
 
     def _taps(self) -> tuple[Tensor, int]:
-        """Weights of one output pixel, (T,) float64 with sum 1, and where output 0's window starts."""
+        """Weights of one output pixel, (T,) float64 with sum 1, and where output 0's window
+        starts."""
         weight, radius = KERNELS[self.kernel]
         centre = (self.factor - 1) / 2
         reach = int(radius * self.factor + centre)

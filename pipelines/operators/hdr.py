@@ -16,7 +16,9 @@ from .operator import Operator
 class HDRClip(Options, Operator):
     """High dynamic range: contrast multiplied about mid grey, then clipped to [-1, 1]."""
 
-    gain: float = option(2.0, "How many times the contrast was raised.", min=1.0, max=16.0, step=0.1)
+    gain: float = option(
+        2.0, "How many times the contrast was raised.", min=1.0, max=16.0, step=0.1
+    )
     linear: ClassVar[bool] = False
     structure: ClassVar[frozenset[str]] = frozenset()
 

@@ -16,8 +16,8 @@ from .operator import Operator
 class Inpainting(Operator):
     """A x = m x with a mask that is 1 where a pixel was seen and 0 where it is hidden.
 
-    seen: (M, 1, H, W) of zeros and ones; M divides the batch, and consecutive pictures share a mask.
-    Acts on [-1, 1] values, so a hidden pixel is 0, mid grey.
+    seen: (M, 1, H, W) of zeros and ones; M divides the batch, and consecutive pictures share a
+    mask. Acts on [-1, 1] values, so a hidden pixel is 0, mid grey.
     Raises `ValueError` for another shape, values between 0 and 1, or a mask that hides every pixel.
     """
 
@@ -45,8 +45,9 @@ class Inpainting(Operator):
         m = self.seen.to(x)
         if m.shape[-2:] != x.shape[-2:] or x.shape[0] % m.shape[0]:
             raise ValueError(
-                f"The mask is {m.shape[-1]}x{m.shape[-2]} pixels for {m.shape[0]} picture(s), but the "
-                f"image is {x.shape[-1]}x{x.shape[-2]} for {x.shape[0]}; make the mask from this image."
+                f"The mask is {m.shape[-1]}x{m.shape[-2]} pixels for {m.shape[0]} picture(s), but "
+                f"the image is {x.shape[-1]}x{x.shape[-2]} for {x.shape[0]}; make the mask from "
+                "this image."
             )
         return m.repeat_interleave(x.shape[0] // m.shape[0], 0)
 
@@ -55,7 +56,8 @@ class Inpainting(Operator):
         return self.forward(y)
 
     def guess(self, y: Tensor) -> Tensor:
-        """Hidden pixels filled with the weighted mean of what is seen around them, coarse to fine."""
+        """Hidden pixels filled with the weighted mean of what is seen around them, coarse to
+        fine."""
         return fill_hidden(y, self._mask(y))
 
 

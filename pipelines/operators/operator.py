@@ -33,7 +33,8 @@ class Operator(ABC):
         """A(x): (B, C, H, W) in [-1, 1] -> the measurement without noise."""
 
     def surrogate(self, x: Tensor) -> Tensor:
-        """A smooth stand-in for A whose derivative a line search uses; A itself unless overridden."""
+        """A smooth stand-in for A whose derivative a line search uses; A itself unless
+        overridden."""
         return self.forward(x)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
@@ -73,7 +74,8 @@ class Operator(ABC):
         return y
 
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """J v, the directional derivative of `surrogate` at x along v; A v for a linear operator."""
+        """J v, the directional derivative of `surrogate` at x along v; A v for a linear
+        operator."""
         if self.linear:
             return self(v)
         return torch.func.jvp(self.surrogate, (x,), (v,))[1]
@@ -85,6 +87,7 @@ class Operator(ABC):
 
 
 def check_image(x: Tensor, where: str) -> None:
-    """Raise `ValueError` unless x is a non-empty (B, C, H, W) tensor; `where` opens the sentence."""
+    """Raise `ValueError` unless x is a non-empty (B, C, H, W) tensor; `where` opens the
+    sentence."""
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"{where} got a tensor of shape {tuple(x.shape)}; give (B, C, H, W).")

@@ -1,7 +1,7 @@
 """The minimum of 1/2 |y - A z|^2 + rho/2 |z - x0_hat|^2 in closed form.
 
-With r = y - A x0_hat the minimum is z = x0_hat + (A^T A + rho I)^-1 A^T r, so one diagonalisation of
-A^T A is enough:
+With r = y - A x0_hat the minimum is z = x0_hat + (A^T A + rho I)^-1 A^T r, so one diagonalisation
+of A^T A is enough:
 - one_to_one: A^T A is diagonal, and its diagonal is A^T A 1;
 - circulant:  the FFT diagonalises A^T A; its eigenvalues are the FFT of A^T A delta;
 - separable:  A z = M_h z M_w^T; with M^T M = V diag(l) V^T per axis the eigenvalues are l_h l_w^T.
@@ -27,8 +27,8 @@ def minimise_exactly(operator: Operator, y: Tensor, x0_hat: Tensor, rho: float) 
             a_x, adjoint = operator.vjp(x0_hat)
             return x0_hat + solve(operator, adjoint, adjoint(y - a_x), rho)
     raise ValueError(
-        f"{type(operator).__name__} has no closed-form update on this canvas; it exists for {NAMES}. "
-        "Choose the solver 'conjugate gradient'."
+        f"{type(operator).__name__} has no closed-form update on this canvas; it exists for "
+        f"{NAMES}. Choose the solver 'conjugate gradient'."
     )
 
 

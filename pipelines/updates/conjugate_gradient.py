@@ -3,7 +3,7 @@
 The maximum a posteriori estimate of x0 given the measurement y and a Gaussian belief around the
 prediction x0_hat of the network:
 
-    x0_y = argmin_z F(z),   F(z) = 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2,   rho = noise_level^2 / r^2
+    x0_y = argmin_z F(z),  F(z) = 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2,  rho = (noise_level/r)^2
 
 by J steps of Fletcher-Reeves with the closed-form step length of the linearised operator.
 
@@ -14,12 +14,12 @@ by J steps of Fletcher-Reeves with the closed-form step length of the linearised
 | sigma_y | noise_level | standard deviation of the measurement's noise, [-1, 1] units     |
 
 Where we depart from the official code, and why:
-- Inner products are per sample, so a sample does not depend on its batch. The official code sums over
-  the whole tensor, which is the same for its batches of one.
-- A linear operator keeps the residual by recursion, r -= a A d: 2 J + 1 operator passes for 4 J + 2.
-  The result is the same to rounding.
-- A sample stops when its gradient has fallen to `tolerance` times its first, or is exactly zero; the
-  official code divides zero by zero there. `tolerance` 0 runs all J steps.
+- Inner products are per sample, so a sample does not depend on its batch. The official code sums
+  over the whole tensor, which is the same for its batches of one.
+- A linear operator keeps the residual by recursion, r -= a A d: 2 J + 1 operator passes for 4 J +
+  2. The result is the same to rounding.
+- A sample stops when its gradient has fallen to `tolerance` times its first, or is exactly zero;
+  the official code divides zero by zero there. `tolerance` 0 runs all J steps.
 - `prior_std` and `sample` are ours; their neutral defaults are the paper.
 """
 
@@ -44,16 +44,20 @@ from .update import Surroundings
 class ConjugateGradient(Options):
     """x0_y = argmin 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2.
 
-    Raises `ValueError` when `solver` is "exact" and the operator has no closed form, or when `sample`
-    is set and no noise source came.
+    Raises `ValueError` when `solver` is "exact" and the operator has no closed form, or when
+    `sample` is set and no noise source came.
     """
 
     iterations: int = option(
-        10, "Conjugate-gradient steps. 10 is the paper's; nonlinear blur takes 100.", min=1, max=1000
+        10,
+        "Conjugate-gradient steps. 10 is the paper's; nonlinear blur takes 100.",
+        min=1,
+        max=1000,
     )
     tolerance: float = option(
         1e-4,
-        "Stop once the gradient has fallen to this fraction of its first value; 0 always runs all steps.",
+        "Stop once the gradient has fallen to this fraction of its first value; 0 always runs all "
+        "steps.",
         min=0.0,
         max=1.0,
         step=1e-5,
@@ -61,14 +65,14 @@ class ConjugateGradient(Options):
     )
     solver: str = option(
         "conjugate gradient",
-        "'exact' solves in closed form where the operator allows it: masks, downscaling, and blurs with "
-        "the border 'circular'.",
+        "'exact' solves in closed form where the operator allows it: masks, downscaling, and "
+        "blurs with the border 'circular'.",
         choices=("conjugate gradient", "exact"),
     )
     prior_std: float = option(
         0.0,
-        "Spread of the pictures the prior knows, in [-1, 1] units: early predictions are then trusted as "
-        "far as r = sigma s / sqrt(sigma^2 + s^2). 0 is the paper's r = sigma.",
+        "Spread of the pictures the prior knows, in [-1, 1] units: early predictions are then "
+        "trusted as far as r = sigma s / sqrt(sigma^2 + s^2). 0 is the paper's r = sigma.",
         min=0.0,
         max=10.0,
         step=0.05,
@@ -76,8 +80,8 @@ class ConjugateGradient(Options):
     )
     sample: bool = option(
         False,
-        "Draw from the local posterior (perturb and solve) in place of its maximum: more varied pictures, "
-        "honest uncertainty, lower PSNR. The paper takes the maximum.",
+        "Draw from the local posterior (perturb and solve) in place of its maximum: more varied "
+        "pictures, honest uncertainty, lower PSNR. The paper takes the maximum.",
         advanced=True,
     )
     through_network: ClassVar[bool] = False
@@ -96,27 +100,38 @@ class ConjugateGradient(Options):
         y, centre = measurement.y, x0_hat
         if self.sample:
             if around is None:
-                raise ValueError("Drawing from the local posterior needs a noise source; pass `around`.")
+                raise ValueError(
+                    "Drawing from the local posterior needs a noise source; pass `around`."
+                )
             y = y + measurement.noise_level * around.noise(y)
             centre = centre + r * around.noise(centre)
         if self.solver == "exact":
             return minimise_exactly(measurement.operator, y, centre, rho)
-        return fletcher_reeves(measurement.operator, y, centre, rho, self.iterations, self.tolerance)
+        return fletcher_reeves(
+            measurement.operator, y, centre, rho, self.iterations, self.tolerance
+        )
 
 
 def belief_std(sigma: float, prior_std: float) -> float:
-    """r: sigma, or sigma s / sqrt(sigma^2 + s^2) for pictures of standard deviation s = prior_std > 0."""
+    """r: sigma, or sigma s / sqrt(sigma^2 + s^2) for pictures of standard deviation s = prior_std >
+    0."""
     if prior_std == 0:
         return sigma
     return sigma * prior_std / (sigma**2 + prior_std**2) ** 0.5
 
 
 def fletcher_reeves(
-    operator: Operator, y: Tensor, x0_hat: Tensor, rho: float, iterations: int, tolerance: float = 0.0
+    operator: Operator,
+    y: Tensor,
+    x0_hat: Tensor,
+    rho: float,
+    iterations: int,
+    tolerance: float = 0.0,
 ) -> Tensor:
     """J steps of Fletcher-Reeves on F from z = x0_hat.
 
-    operator: A, images of x0_hat's shape -> y's shape. y: (B, C, h', w'). x0_hat: (B, C, h, w). rho > 0.
+    operator: A, images of x0_hat's shape -> y's shape. y: (B, C, h', w'). x0_hat: (B, C, h, w). rho
+    > 0.
     Returns z, (B, C, h, w) float32. Each sample has its own step lengths and its own end.
     """
     with torch.autocast(x0_hat.device.type, enabled=False):
@@ -143,7 +158,12 @@ def fletcher_reeves(
 
 
 def next_residual(
-    operator: Operator, y: Tensor, z: Tensor, r: Tensor, a_omega: Tensor, pullback: Callable[[Tensor], Tensor]
+    operator: Operator,
+    y: Tensor,
+    z: Tensor,
+    r: Tensor,
+    a_omega: Tensor,
+    pullback: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """y - A(z) and J(z)^T: by recursion for a linear operator, anew for a nonlinear one."""
     if operator.linear:

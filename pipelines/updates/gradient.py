@@ -9,11 +9,12 @@ alpha = 1 / sqrt(1 + sigma^2) the same line in this project's state x = x0 + sig
 
     x_next <- x' - zeta / (alpha alpha_next) grad_x |y - A(x0_hat(x))|_2.
 
-A measurement update moves x0_hat and not x_next. The ancestral step depends on x0_hat with the weight
-w = 1 - sigma_next^2 / sigma^2, so x0_y = x0_hat - zeta / (alpha alpha_next w) grad gives the same x_next.
+A measurement update moves x0_hat and not x_next. The ancestral step depends on x0_hat with the
+weight w = 1 - sigma_next^2 / sigma^2, so x0_y = x0_hat - zeta / (alpha alpha_next w) grad gives the
+same x_next.
 
-Where we depart: at a change of resolution (SubDPS) the prediction stays as it is, since the step after
-it draws all noise anew; the norm is per sample.
+Where we depart: at a change of resolution (SubDPS) the prediction stays as it is, since the step
+after it draws all noise anew; the norm is per sample.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class LikelihoodGradient(Options):
 
     zeta: float = option(
         0.3,
-        "Step size; 0.3 for super-resolution and deblurring, 0.5 for inpainting in DPS, for 1000 steps.",
+        "Step size; 0.3 for super-resolution and deblurring, 0.5 for inpainting in DPS, for 1000 "
+        "steps.",
         min=0.0,
         max=100.0,
         step=0.05,

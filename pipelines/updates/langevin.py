@@ -11,10 +11,10 @@ M steps of unadjusted Langevin dynamics on the local posterior around the predic
 | tau       | tau           | assumed measurement noise, 0.01 in the official configurations |
 
 Where we depart: the official score has no factor 1/2 before |A(z) - y|^2, so tau = 0.01 stands for
-noise of 0.01 / sqrt(2). We write the likelihood with its 1/2 and `likelihood_std` = tau / sqrt(2) by
-default when it is 0 ("official"); any other value is the noise that is believed, and the measurement's
-own noise level makes the target the exact local posterior. A non-finite iterate raises; the official
-code replaces it by zeros.
+noise of 0.01 / sqrt(2). We write the likelihood with its 1/2 and `likelihood_std` = tau / sqrt(2)
+by default when it is 0 ("official"); any other value is the noise that is believed, and the
+measurement's own noise level makes the target the exact local posterior. A non-finite iterate
+raises; the official code replaces it by zeros.
 """
 
 from __future__ import annotations
@@ -40,12 +40,22 @@ class Langevin(Options):
     Raises `ValueError` without a noise source, `FloatingPointError` when the iteration diverges.
     """
 
-    iterations: int = option(100, "Langevin steps per sampling step (100 in DAPS).", min=1, max=10000)
+    iterations: int = option(
+        100, "Langevin steps per sampling step (100 in DAPS).", min=1, max=10000
+    )
     learning_rate: float = option(
-        1e-4, "Step size at the start of the run (2e-5 to 1e-4 in DAPS).", min=1e-8, max=1.0, step=1e-6
+        1e-4,
+        "Step size at the start of the run (2e-5 to 1e-4 in DAPS).",
+        min=1e-8,
+        max=1.0,
+        step=1e-6,
     )
     final_ratio: float = option(
-        0.01, "Step size at the run's end, as a fraction of the first.", min=1e-4, max=1.0, step=0.01
+        0.01,
+        "Step size at the run's end, as a fraction of the first.",
+        min=1e-4,
+        max=1.0,
+        step=0.01,
     )
     likelihood: str = option(
         "official",

@@ -50,7 +50,7 @@ class MeasurementUpdate(Protocol):
     ) -> Tensor:
         """x0_y: (B, C, h, w) -> (B, C, h, w).
 
-        sigma: noise level of the state that x0_hat was predicted from, standard deviation in [-1, 1]
-        units. measurement: y with the operator that takes images of x0_hat's own size.
+        sigma: noise level of the state that x0_hat was predicted from, standard deviation in [-1,
+        1] units. measurement: y with the operator that takes images of x0_hat's own size.
         """
         ...
