@@ -33,10 +33,14 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether the file starts like a zip archive or a pickle, the two kinds that torch writes."""
+    """Whether the file starts like a zip archive or a pickle, the two kinds that torch writes.
+
+    A safetensors file starts with the length of its header, whose lowest byte may be a pickle's 0x80
+    too, and then the header's opening brace.
+    """
     with path.open("rb") as file:
-        head = file.read(4)
-    return head[:2] == b"PK" or head[:1] == b"\x80"
+        head = file.read(9)
+    return head[:2] == b"PK" or (head[:1] == b"\x80" and head[8:] != b"{")
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -59,7 +63,7 @@ def read_torch(path: Path) -> dict[str, Tensor]:
             f"{path.name} holds more than tensors, so opening it could run code; ask its author "
             "for a safetensors file."
         ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError) as error:
         raise UnsupportedWeightsError(
             f"{path.name} is not a whole torch file ({str(error).splitlines()[0]}); download it "
             "again."
