@@ -57,7 +57,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read_torch(path: Path) -> dict[str, Tensor]:
     """Tensors of a torch file."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # a path ending in .safetensors would be read as such
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsupportedWeightsError(
             f"{path.name} holds more than tensors, so opening it could run code; ask its author "
