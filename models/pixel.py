@@ -119,7 +119,8 @@ class PixelPrior:
         s, sd = sigma[:, None, None, None], self.sigma_data
         norm = (s**2 + sd**2).sqrt()
         level = torch.full_like(sigma, math.log2(factor))
-        f = self.network((x / norm).to(parameter.dtype), sigma.log() / 4, level)
+        x_in = (x / norm).to(parameter.dtype, memory_format=torch.channels_last)
+        f = self.network(x_in, sigma.log() / 4, level)
         return (sd / norm) ** 2 * x + s * sd / norm * f.float()
 
 
@@ -147,4 +148,4 @@ def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> Pix
         trained_factors=(1, 2, 4),
         name=name,
     )
-    return PixelPrior(network, spec)
+    return PixelPrior(network.to(memory_format=torch.channels_last), spec)

@@ -149,6 +149,11 @@ class WatchedOperator(Operator):
         check_interrupted()
         return self.operator(x)
 
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """J v."""
+        check_interrupted()
+        return self.operator.jvp(x, v)
+
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """A(x) and u -> J^T u."""
         check_interrupted()

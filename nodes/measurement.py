@@ -167,7 +167,7 @@ class RandomMaskNode:
 class BoxMaskNode:
     """IMAGE -> MASK of a hidden rectangle."""
 
-    DESCRIPTION = "Hides a rectangle."
+    DESCRIPTION = "Hides a rectangle: an object to remove, or a hole to fill."
     SEARCH_ALIASES = ("inpainting mask", "rectangle", "hole")
     CATEGORY = CATEGORY
     FUNCTION = "draw"

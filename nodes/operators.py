@@ -22,7 +22,7 @@ from ..pipelines.operators.phase_retrieval import PhaseRetrieval
 from ..pipelines.options import Options, describe
 from . import host
 from .images import to_image, to_pixels, to_planes
-from .widgets import SEED, expect, socket, widgets_of
+from .widgets import expect, socket, widgets_of
 
 CATEGORY = "Undegrade/degradation"
 BLUR_FOLDER = "blur_networks"
@@ -119,8 +119,8 @@ class MotionBlurNode(BlurNode):
         """The widgets of both kinds of path."""
         path = (["random walk", "straight"], {"default": "random walk", "tooltip": PATH_TOOLTIP})
         both = widgets_of(RandomMotionBlur) | widgets_of(StraightMotionBlur)
-        both = {name: widget for name, widget in both.items() if name not in ("border", "seed")}
-        return {"required": {"path": path, **both, "border": BORDER, "seed": SEED}}
+        shared = {name: both.pop(name) for name in ("border", "seed")}
+        return {"required": {"path": path, **both, **shared}}
 
     def make(self, path: str, **options: Any) -> tuple[Operator, Tensor]:
         """The operator of the chosen path, and its kernel."""
@@ -209,12 +209,12 @@ class NonlinearBlurNode:
         """The widgets."""
         files = host.model_files(BLUR_FOLDER) or ["GOPRO_wVAE.pth"]
         tooltip = "GOPRO_wVAE.pth of blur-kernel-space-exploring, in models/blur_networks."
-        return {"required": {"file": (files, {"tooltip": tooltip}), "seed": SEED}}
+        return {"required": {"file": (files, {"tooltip": tooltip}), **widgets_of(NonlinearBlur)}}
 
-    def make(self, file: str, seed: int) -> tuple[Operator]:
+    def make(self, file: str, **options: Any) -> tuple[Operator]:
         """The operator, its network on the compute device."""
         network = load_kernel_wizard(host.model_path(BLUR_FOLDER, file)).to(host.device())
-        return (NonlinearBlur(network, seed),)
+        return (NonlinearBlur(network, **options),)
 
 
 class ComposeNode:

@@ -22,8 +22,9 @@ SEED: Widget = (
 
 
 def widgets_of(cls: type) -> dict[str, Widget]:
-    """One widget per option of a dataclass, in their order."""
-    return {name: widget(default, known) for name, (default, known) in describe(cls).items()}
+    """One widget per option of a dataclass, in their order; "seed" is the seed widget."""
+    options = describe(cls).items()
+    return {name: SEED if name == "seed" else widget(*option) for name, option in options}
 
 
 def widget(default: Any, known: Option) -> Widget:

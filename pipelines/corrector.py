@@ -85,7 +85,7 @@ def weights(now: Step, following: Step, coefficients: str) -> tuple[float, float
     if coefficients == "official":
         h = math.log(now.sigma_grid / following.sigma_grid)
         i1 = following.sigma * (1 / following.sigma_grid - 1 / now.sigma_grid)
-        return r, i1, r - i1 / h
+        return r, i1, (r - i1 / h if h > 0 else 0.0)
     h = -math.log(r)
     i1 = -math.expm1(-h)
     return r, i1, (r - i1 / h if h > 0 else 0.0)

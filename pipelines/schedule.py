@@ -46,7 +46,8 @@ class Schedule:
                 f"A schedule of {steps} steps has {tuple(self.sigmas.shape)} noise levels; "
                 "give one more noise level than steps, and at least one step."
             )
-        if self.sigmas[-1] != 0 or (self.sigmas[:-1] <= 0).any() or (self.sigmas.diff() > 0).any():
+        levels = self.sigmas[:-1]
+        if self.sigmas[-1] != 0 or not (levels > 0).all() or not (levels.diff() <= 0).all():
             raise ValueError("Noise levels must be positive, never rise and end in 0.")
         if self.factors[-1] != 1 or any(
             a < b for a, b in zip(self.factors, self.factors[1:], strict=False)
@@ -94,8 +95,8 @@ def spread_factors(
 
     steps: N >= 1. factors: falling, the last is 1. switch_points: one fewer than factors, rising,
     in (0, 1). With factors (4, 2, 1) at thirds and N = 100 this gives 34, 33 and 33 steps.
-    Where N is too small for every level, the coarse ones go first, so that the last step is always
-    at full resolution (the official formula would end below it for N <= 3).
+    Where N is too small for every level, the coarse ones are left out first, so that the last step
+    is always at full resolution (the official formula would end below it for N <= 3).
     Raises `ValueError` when the two lists do not fit.
     """
     if len(switch_points) != len(factors) - 1 or sorted(switch_points) != list(switch_points):

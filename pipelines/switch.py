@@ -102,7 +102,15 @@ class NoiseFloor(Options):
     )
 
     def __call__(self, updated: Updated) -> Tensor:
-        """move <= ratio * (the move under noise alone)."""
+        """move <= ratio * (the move under noise alone).
+
+        Raises `ValueError` for an update through the network, which cannot be repeated here.
+        """
+        if updated.update.through_network:
+            raise ValueError(
+                "The adaptive switch repeats the measurement update, but the likelihood gradient "
+                "cannot be repeated without the network; choose a fixed threshold."
+            )
         x0_hat, m = updated.x0_hat, updated.measurement
         noise = per_sample_noise([0] * x0_hat.shape[0])
         clean = m.operator(x0_hat)
@@ -113,5 +121,5 @@ class NoiseFloor(Options):
 
 
 def mean_square(v: Tensor) -> Tensor:
-    """(B, ...) -> (B,)."""
-    return v.square().flatten(1).mean(1)
+    """(B, ...) -> (B,), each sample summed by itself so that it does not depend on its batch."""
+    return torch.stack([sample.square().mean() for sample in v])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
@@ -51,6 +52,23 @@ class Compose(Operator):
         for operator in self.operators:
             x = operator.surrogate(x)
         return x
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The chain rule over the members' own `jvp`."""
+        if self.linear:
+            return self(v)
+        *first, last = self.operators
+        for operator in first:
+            x, v = operator.surrogate(x), operator.jvp(x, v)
+        return last.jvp(x, v)
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The chain rule over the members' own `vjp`, so that what one of them overrides is used."""
+        pullbacks = []
+        for operator in self.operators:
+            x, pullback = operator.vjp(x)
+            pullbacks.insert(0, pullback)
+        return x, lambda u: reduce(lambda v, pullback: pullback(v), pullbacks, u)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """(H, W) of the image at the chain's start."""

@@ -42,14 +42,27 @@ class Downscale(Options, Operator):
                 f"The image is {width}x{height} pixels, which {f} does not divide; crop it to "
                 f"{width - width % f}x{height - height % f} or choose another factor."
             )
-        return self._reduce(self._reduce(x).transpose(-1, -2)).transpose(-1, -2)
+        rows = self._matrix(height, x)
+        columns = rows if width == height else self._matrix(width, x)
+        return rows @ x @ columns.T
 
-    def _reduce(self, x: Tensor) -> Tensor:
-        """(..., W) -> (..., W / f): one row of windows times the taps."""
+    def _matrix(self, size: int, like: Tensor) -> Tensor:
+        """D of one axis, (size / f, size), of `like`'s dtype and device.
+
+        Two dense products cost less than gathering or convolving: 0.2 ms against 2.5 ms for
+        256x256 colour, 0.07 s for 2048x1536 (one thread).
+        """
+        key = (size, like.dtype, like.device)
+        return self.constant(key, lambda: self._reduction(size).to(like))
+
+    def _reduction(self, size: int) -> Tensor:
+        """(size / f, size) float64: row i has the taps of output i, reflected at the borders."""
         taps, start = self._taps()
-        size = x.shape[-1]
-        index = reflected_index(start, start + size - self.factor + len(taps), size, x.device)
-        return x[..., index].unfold(-1, len(taps), self.factor) @ taps.to(x)
+        position = reflected_index(start, start + size - self.factor + len(taps), size)
+        columns = position.unfold(0, len(taps), self.factor)
+        rows = torch.arange(size // self.factor)[:, None].expand_as(columns)
+        empty = torch.zeros(size // self.factor, size, dtype=torch.float64)
+        return empty.index_put((rows, columns), taps.expand(columns.shape), accumulate=True)
 
     def _taps(self) -> tuple[Tensor, int]:
         """Weights of one output pixel, (T,) float64 with sum 1, and where output 0's window
@@ -59,18 +72,17 @@ class Downscale(Options, Operator):
         reach = int(radius * self.factor + centre)
         position = torch.arange(-reach, self.factor + reach, dtype=torch.float64)
         taps = weight((position - centre) / self.factor)
-        inside = taps.abs() > 1e-12
-        return (taps / taps.sum())[inside], int(position[inside][0])
+        inside = (taps != 0).nonzero()  # the cubic is zero in places between the two ends, too
+        first, last = int(inside[0]), int(inside[-1])
+        return (taps / taps.sum())[first : last + 1], first - reach
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """(f h, f w)."""
         return height * self.factor, width * self.factor
 
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """D_h and D_w: the one-dimensional reduction of each unit vector."""
-        eye = (torch.eye(n, dtype=torch.float64) for n in (height, width))
-        rows, columns = (self._reduce(e).T.contiguous() for e in eye)
-        return rows, columns
+        """D_h and D_w."""
+        return self._reduction(height), self._reduction(width)
 
 
 def keys_cubic(t: Tensor) -> Tensor:

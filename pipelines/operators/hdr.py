@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,10 +30,25 @@ class HDRClip(Options, Operator):
     def surrogate(self, x: Tensor) -> Tensor:
         """v = gain x inside +-1, sign(v) (1 + tanh(|v| - 1)) outside: slope > 0 everywhere.
 
-        The official code measures its line search with this and its gradient with the clip.
+        Written as c + tanh(v - c) with c = clip(v, -1, 1). The official code measures its line search
+        with this and its gradient with the clip.
         """
         v = self.gain * x
-        return torch.where(v.abs() <= 1, v, v.sign() * (1 + torch.tanh(v.abs() - 1)))
+        c = v.clamp(-1, 1)
+        return c + torch.tanh(v - c)
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The surrogate's slope times v: gain / cosh^2(|gain x| - 1), at most gain.
+
+        In closed form: the derived one takes five times as long.
+        """
+        beyond = ((self.gain * x).abs() - 1).clamp(min=0)
+        return self.gain * (1 - torch.tanh(beyond).square()) * v
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The clip's own slope: gain where nothing is clipped, otherwise 0."""
+        slope = self.gain * ((self.gain * x).abs() <= 1)
+        return self(x), lambda u: slope * u
 
     def guess(self, y: Tensor) -> Tensor:
         """y / gain: right wherever nothing was clipped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import ClassVar
 
 import torch
@@ -21,8 +21,12 @@ class Operator(ABC):
     linear:    True when A(a x + b z) = a A(x) + b A(z).
     structure: what is known of a linear operator's matrix, for updates in closed form; a subset of
       "one_to_one"  every measured value reads at most one pixel, so A^T A is diagonal;
-      "circulant"   A^T A commutes with cyclic shifts, so the FFT diagonalises it;
+      "circulant"   a cyclic shift of the image becomes a cyclic shift of the measurement, so the FFT
+                    diagonalises A^T A;
       "separable"   A x = M_h x M_w^T with the matrices that `matrices` returns.
+
+    Where the derived `vjp` or `jvp` is much slower than what is known of A, a subclass may override it
+    (`Blur`, `Compose`); the tests hold every override against the derived one.
     """
 
     linear: ClassVar[bool] = True
@@ -58,6 +62,18 @@ class Operator(ABC):
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """(M_h, M_w) in float64 with A x = M_h x M_w^T for an image of height x width."""
         raise NotImplementedError(f"{type(self).__name__} is not separable.")
+
+    def constant(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """`make()`, computed once per key and kept with the operator: a transfer function, a matrix.
+
+        key: whatever the value depends on beside the operator's fields, such as size, dtype and device.
+        The tensor can be used inside and outside of inference mode, wherever it was made.
+        """
+        constants = self.__dict__.setdefault("_constants", {})
+        if key not in constants:
+            with torch.inference_mode(False):
+                constants[key] = make()
+        return constants[key]
 
     def __call__(self, x: Tensor) -> Tensor:
         """A(x) with the shapes checked.

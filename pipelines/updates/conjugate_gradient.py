@@ -20,6 +20,12 @@ Where we depart from the official code, and why:
   2. The result is the same to rounding.
 - A sample stops when its gradient has fallen to `tolerance` times its first, or is exactly zero;
   the official code divides zero by zero there. `tolerance` 0 runs all J steps.
+- Directions are preconditioned for linear operators with P = A^T A 1 + rho, which costs one more
+  pass. For a non-negative A, A^T A <= diag(A^T A 1); for masks the two are equal at every
+  resolution, so one step is enough; a blur that continues the picture by its last pixels gives
+  those pixels many times the weight of others, and ten plain steps do not get there. For
+  downscaling P is nearly constant and changes little. `preconditioned` off is the official
+  iteration.
 - `prior_std` and `sample` are ours; their neutral defaults are the paper.
 """
 
@@ -55,12 +61,18 @@ class ConjugateGradient(Options):
         max=1000,
     )
     tolerance: float = option(
-        1e-4,
+        1e-2,
         "Stop once the gradient has fallen to this fraction of its first value; 0 always runs all "
         "steps.",
         min=0.0,
         max=1.0,
         step=1e-5,
+        advanced=True,
+    )
+    preconditioned: bool = option(
+        True,
+        "Scale every pixel by the weight that the measurement gives it: the same minimum in fewer "
+        "steps, for linear operators. Off is the official iteration.",
         advanced=True,
     )
     solver: str = option(
@@ -107,9 +119,9 @@ class ConjugateGradient(Options):
             centre = centre + r * around.noise(centre)
         if self.solver == "exact":
             return minimise_exactly(measurement.operator, y, centre, rho)
-        return fletcher_reeves(
-            measurement.operator, y, centre, rho, self.iterations, self.tolerance
-        )
+        operator, j = measurement.operator, self.iterations
+        p = jacobi(operator, centre, rho) if self.preconditioned and operator.linear else None
+        return fletcher_reeves(operator, y, centre, rho, j, self.tolerance, p)
 
 
 def belief_std(sigma: float, prior_std: float) -> float:
@@ -127,22 +139,25 @@ def fletcher_reeves(
     rho: float,
     iterations: int,
     tolerance: float = 0.0,
+    p: Tensor | None = None,
 ) -> Tensor:
     """J steps of Fletcher-Reeves on F from z = x0_hat.
 
-    operator: A, images of x0_hat's shape -> y's shape. y: (B, C, h', w'). x0_hat: (B, C, h, w). rho
-    > 0.
-    Returns z, (B, C, h, w) float32. Each sample has its own step lengths and its own end.
+    operator: A, images of x0_hat's shape -> y's shape. y: (B, C, h', w'). x0_hat: (B, C, h, w).
+    rho: > 0. p: a positive preconditioner that divides gradients, (B, C, h, w), or None for none.
+    Returns z, (B, C, h, w) float32. Each sample has its own step lengths and its own end: a sample
+    whose <g, g / p> has fallen to tolerance^2 times its first value stays where it is.
     """
     with torch.autocast(x0_hat.device.type, enabled=False):
         z = x0_hat.float()
         a_z, pullback = operator.vjp(z)
         r = y - a_z  # the residual y - A(z)
         g = pullback(r)  # -grad F(x0_hat); the prior's term is zero at the start
-        d, gg = g, dot(g, g)
-        enough = gg * tolerance**2
+        d = s = g if p is None else g / p
+        gs = dot(g, s)
+        enough = gs * tolerance**2
         for j in range(iterations):
-            running = gg > enough
+            running = gs > enough
             if not running.any():
                 break
             omega = operator.jvp(z, d)
@@ -152,9 +167,22 @@ def fletcher_reeves(
                 break
             r, pullback = next_residual(operator, y, z, r, column(a, z) * omega, pullback)
             g = pullback(r) - rho * (z - x0_hat)
-            gg, gg_before = dot(g, g), gg
-            d = g + column(ratio(gg, gg_before, running), z) * d
+            s = g if p is None else g / p
+            gs, gs_before = dot(g, s), gs
+            d = s + column(ratio(gs, gs_before, running), z) * d
     return z
+
+
+def jacobi(operator: Operator, like: Tensor, rho: float) -> Tensor:
+    """P = A^T A 1 + rho for images of `like`'s shape, (B, C, h, w).
+
+    Kept from falling below a hundredth of its mean: any positive P leads to the same minimum, and
+    an operator with negative weights may give less.
+    """
+    a_1, adjoint = operator.vjp(torch.ones_like(like, dtype=torch.float32))
+    p = adjoint(a_1)
+    least = 0.01 * p.flatten(1).mean(1)
+    return torch.maximum(p, column(least, p)) + rho
 
 
 def next_residual(
@@ -173,10 +201,14 @@ def next_residual(
 
 
 def dot(u: Tensor, v: Tensor) -> Tensor:
-    """<u, v> per sample: (B, ...), (B, ...) -> (B,)."""
-    return (u * v).flatten(1).sum(1)
+    """<u, v> per sample: (B, ...), (B, ...) -> (B,).
+
+    Each sample is summed by itself: how a batched sum is split among threads depends on the batch.
+    """
+    return torch.stack([(a * b).sum() for a, b in zip(u, v, strict=True)])
 
 
 def ratio(numerator: Tensor, denominator: Tensor, running: Tensor) -> Tensor:
-    """numerator / denominator where a sample still runs, 0 where it has ended; all (B,)."""
+    """numerator / denominator where a sample runs, 0 where it ended or underflowed; all (B,)."""
+    running = running & (denominator > 0)
     return torch.where(running, numerator / torch.where(running, denominator, 1.0), 0.0)

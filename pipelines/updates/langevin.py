@@ -11,10 +11,9 @@ M steps of unadjusted Langevin dynamics on the local posterior around the predic
 | tau       | tau           | assumed measurement noise, 0.01 in the official configurations |
 
 Where we depart: the official score has no factor 1/2 before |A(z) - y|^2, so tau = 0.01 stands for
-noise of 0.01 / sqrt(2). We write the likelihood with its 1/2 and `likelihood_std` = tau / sqrt(2)
-by default when it is 0 ("official"); any other value is the noise that is believed, and the
-measurement's own noise level makes the target the exact local posterior. A non-finite iterate
-raises; the official code replaces it by zeros.
+noise of 0.01 / sqrt(2). We write the likelihood with its 1/2 and s = tau / sqrt(2) for `likelihood`
+"official"; "measured" takes s = noise_level, which makes the target the exact local posterior. A
+non-finite iterate raises; the official code replaces it by zeros.
 """
 
 from __future__ import annotations
