@@ -1,0 +1,23 @@
+"""Runs a ComfyUI workflow file without ComfyUI: the ``undegrade`` command.
+
+The way of a workflow through this package, one file per station:
+
+=================  ===================================================================
+``load``           a file on disk (JSON, or a PNG that carries one) -> a ``document``
+``ui_format``      the document a user saves in ComfyUI (nodes, links, ``widget_values``)
+``api_format``     the document ComfyUI's server takes ({id: {class_type, inputs}})
+``settings``       ``--set`` and ``--input`` written into the document
+``signature``      what a node class takes and gives, read from its INPUT_TYPES
+``graph``          the plan both formats become: nodes, links, literal values
+``validation``     everything wrong with a plan, one sentence each
+``execution``      runs a plan: on demand, list mapping, memory freed early
+``progress``       one bar per node that reports progress
+``folders``        where pictures are looked for and written, and under what name
+``stock``          ComfyUI's own nodes that our workflows use, written anew
+``cli``            the command line and its exit status
+=================  ===================================================================
+"""
+
+from .cli import main
+
+__all__ = ["main"]

@@ -1,0 +1,146 @@
+"""Where pictures are looked for and written, and under what name."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+PREVIEWS = "preview"  # the folder of previews inside the output folder
+ANNOTATION = re.compile(r" ?\[(input|output|temp)\]$")
+
+
+@dataclass
+class Folders:
+    """The places of one run.
+
+    Args:
+        output: where pictures are written; made when the first one is.
+        sources: the folders in which a workflow's pictures are looked for, in this order.
+        given: bare file name -> the file the user gave under it.
+    """
+
+    output: Path
+    sources: tuple[Path, ...] = ()
+    given: dict[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def around(cls, workflow: Path, output: Path) -> "Folders":
+        """Look beside the workflow, in its ``input`` or ``inputs`` folder, then where we are."""
+        home = workflow.resolve().parent
+        return cls(output, (home, home / "input", home / "inputs", Path.cwd()))
+
+    def give(self, file: Path) -> str:
+        """Take a file from the user; returns the name under which the workflow may ask for it."""
+        name = file.name
+        if self.given.get(name, file) != file:
+            name = str(file)  # two files of one name
+        self.given[name] = file
+        return name
+
+    def find(self, name: str) -> Path:
+        """The picture a workflow names; "[output]" behind a name means the output folder.
+
+        Raises:
+            FileNotFoundError: it is nowhere; the text says where it was looked for.
+        """
+        if name in self.given:
+            return self.given[name]
+        plain = ANNOTATION.sub("", name)
+        places = {"output": (self.output,), "temp": (self.output / PREVIEWS,)}.get(
+            found[1] if (found := ANNOTATION.search(name)) else "input", self.sources)
+        for folder in places:
+            if plain and (folder / plain).is_file():
+                return folder / plain
+        raise FileNotFoundError(
+            f"{name!r} was not found in {', '.join(map(str, places))}; name a picture with --input")
+
+    def place(self, prefix: str, size: tuple[int, int], preview: bool) -> "Place":
+        """Where the pictures of one saving node go, numbered on from those that are there.
+
+        Args:
+            prefix: may name a subfolder and hold %width% and the like (see :func:`fill_in`).
+            size: (width, height) in pixels.
+            preview: whether the pictures are previews.
+
+        Raises:
+            ValueError: the prefix leads out of the output folder.
+        """
+        root = (self.output / PREVIEWS if preview else self.output).resolve()
+        path = Path(os.path.normpath(root / fill_in(prefix, size)))
+        if root not in path.parents:
+            raise ValueError(f"filename_prefix {prefix!r} leads out of the output folder {root}; "
+                             "give a name inside it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        taken = re.compile(re.escape(os.path.normcase(path.name)) + r"_(\d+)")
+        numbers = [int(found[1]) for entry in os.listdir(path.parent)
+                   if (found := taken.match(os.path.normcase(entry)))]
+        below = "" if path.parent == root else path.parent.relative_to(root).as_posix()
+        return Place(path.parent, below, path.name, max(numbers, default=0) + 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder, its name below the output folder, and the name and first number of what comes."""
+
+    folder: Path
+    subfolder: str
+    name: str
+    first: int
+
+    def file(self, index: int) -> Path:
+        """The path of picture number ``index`` (0, 1, ...) of a batch."""
+        name = self.name.replace("%batch_num%", str(index))
+        return self.folder / f"{name}_{self.first + index:05}_.png"
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file under another name and rename it, so that it is there whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            write(stream)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def fill_in(prefix: str, size: tuple[int, int]) -> str:
+    """Replace %width%, %height%, %year% ... %second% and %date:yyyy-MM-dd% in a file name."""
+    if "%" not in prefix:
+        return prefix
+    now = time.localtime()
+    words = {"width": str(size[0]), "height": str(size[1])} | {
+        name: time.strftime(code, now)
+        for name, code in zip(("year", "month", "day", "hour", "minute", "second"),
+                              ("%Y", "%m", "%d", "%H", "%M", "%S"), strict=True)}
+    prefix = re.sub(r"%date:([^%]+)%", lambda m: _date(m[1], now), prefix)
+    return re.sub(r"%(\w+)%", lambda m: words.get(m[1], m[0]), prefix)
+
+
+def fill_in_widgets(prefix: str, prompt: Mapping[str, Any] | None) -> str:
+    """Replace %Node.widget% by that widget's value, the node named by its title or type."""
+
+    def value(match: re.Match) -> str:
+        for node in (prompt or {}).values():
+            names = (node.get("class_type"), node.get("_meta", {}).get("title"))
+            if match[1] in names and match[2] in node["inputs"]:
+                return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", str(node["inputs"][match[2]]))
+        return match[0]
+
+    return re.sub(r"%([^%.]+)\.([^%.]+)%", value, prefix)
+
+
+def _date(pattern: str, now: time.struct_time) -> str:
+    """Write a date by the frontend's letters: yyyy yy MM M dd d hh h mm m ss s."""
+    codes = {"y": now.tm_year, "M": now.tm_mon, "d": now.tm_mday,
+             "h": now.tm_hour, "m": now.tm_min, "s": now.tm_sec}
+
+    def part(match: re.Match) -> str:
+        letters = match[0]
+        text = str(codes[letters[0]]).zfill(len(letters))
+        return text[-len(letters):] if letters[0] == "y" else text
+
+    return re.sub(r"y{4}|yy|MM?|dd?|hh?|mm?|ss?", part, pattern)

@@ -1,0 +1,21 @@
+"""ComfyUI's own nodes that our workflows use, under the same ids, inputs and defaults.
+
+Written anew from their behaviour. Two departures, both where ComfyUI loses the picture: a 16-bit
+greyscale file is read at its full depth (ComfyUI clips it to black and white), and a picture of
+one channel can be saved and scaled.
+"""
+
+from ..folders import Folders
+from . import files, images, masks, values
+
+
+def stock_classes(folders: Folders) -> dict[str, type]:
+    """Every stock node, the loading and saving ones bound to the folders of this run."""
+    bound = {name: type(name, (node,), {"folders": folders, "__doc__": node.__doc__})
+             for name, node in files.NODES.items()}
+    return {**bound, **images.NODES, **masks.NODES, **values.NODES}
+
+
+def stock_titles() -> dict[str, str]:
+    """The names users see, where ComfyUI gives one that differs from the id."""
+    return {**files.TITLES, **images.TITLES, **masks.TITLES, **values.TITLES}
