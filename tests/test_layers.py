@@ -1,0 +1,237 @@
+"""Imports point down, heavy ones wait for their use, and files stay small."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACK = "undegrade"
+LAYERS = {  # folder -> what it may import of the pack, besides itself; "" is the root
+    "": {"nodes"},
+    "nodes": {"pipelines", "models"},
+    "pipelines": {"models"},
+    "models": set(),
+    "headless": {"nodes", "pipelines", "models"},
+    "training": {"pipelines", "models"},
+}
+SHIPPED = ("", "nodes", "pipelines", "models", "headless")
+SCRIPTS = ("", "headless", "training", "benchmarks", "tests")  # Python may put these on its path
+SEAMS = {f"{PACK}.models.prior", f"{PACK}.models.codec"}
+COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths"}
+COMFY_NAME = re.compile(r"(comfy|comfy_api|comfy_extras|comfy_execution)(\.\w+)+|folder_paths")
+HEAVY = ("diffusers", "kornia", "scipy", "skimage", "transformers", "ray", "lpips", "deepinv")
+OPTIONAL = {"deepinv", "lpips", "ray"}  # the extras in pyproject.toml
+DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}  # where the import's name differs
+TYPING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+VAGUE = re.compile(r"(util|helper|common|manager|misc)s?")
+FUNCTION_LINES, FILE_LINES, NETWORK_LINES = 50, 250, 500
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module; modules of the pack begin with its name, however they were written."""
+
+    file: PurePosixPath
+    line: int
+    module: str
+    relative: bool
+    lazy: bool  # inside a function or under TYPE_CHECKING: not run when the file is imported
+
+    @property
+    def folder(self) -> str:
+        return folder_of(self.file)
+
+    @property
+    def top(self) -> str:
+        return self.module.split(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.module}"
+
+
+def folder_of(file: PurePosixPath) -> str:
+    return file.parts[0] if len(file.parts) > 1 else ""
+
+
+def sources(
+    root: Path, folders: tuple[str, ...]
+) -> Iterator[tuple[PurePosixPath, ast.Module, str]]:
+    """Every Python file of the folders, parsed; of the root itself only its own files."""
+    for folder in folders:
+        for path in sorted((root / folder).glob("**/*.py" if folder else "*.py")):
+            text = path.read_text(encoding="utf-8")
+            yield PurePosixPath(path.relative_to(root).as_posix()), ast.parse(text), text
+
+
+def walk(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node below, and whether it runs later than the import of its file."""
+    later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
+        isinstance(node, ast.If) and ast.unparse(node.test) in TYPING)
+    body = getattr(node, "body", []) if later else []
+    for child in ast.iter_child_nodes(node):
+        inside = lazy or child in body
+        yield child, inside
+        yield from walk(child, inside)
+
+
+def imports(root: Path, folders: tuple[str, ...]) -> list[Import]:
+    """Every import statement, one entry per module."""
+    found = []
+    for file, tree, _ in sources(root, folders):
+        for node, lazy in walk(tree):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+                found += [Import(file, node.lineno, name, False, lazy) for name in names]
+            elif isinstance(node, ast.ImportFrom):
+                found += [Import(file, node.lineno, module, node.level > 0, lazy)
+                          for module in resolve(root, file, node)]
+    return found
+
+
+def resolve(root: Path, file: PurePosixPath, node: ast.ImportFrom) -> list[str]:
+    """The modules of a from-import: those it names as such, and those among its names."""
+    package = [PACK, *file.parent.parts]
+    if node.level > len(package):
+        return ["(above the pack)"]
+    parts = package[:len(package) - node.level + 1] if node.level else []
+    base = ".".join([*parts, *filter(None, [node.module])])
+    place = root.joinpath(*base.split(".")[1:])
+    if base.split(".")[0] != PACK:
+        return [base]
+    return [f"{base}.{a.name}" if (place / a.name).is_dir() or (place / f"{a.name}.py").is_file()
+            else base for a in node.names]
+
+
+def absolute(root: Path) -> list[str]:
+    """Imports inside the pack that are not relative, or leave it."""
+    return [str(i) for i in imports(root, SHIPPED) if i.module.startswith("(") or (
+        not i.relative and i.top in {PACK, *LAYERS, "tests", "benchmarks"})]
+
+
+def upward(root: Path) -> list[str]:
+    """Imports against the arrows."""
+    return [str(i) for i in imports(root, tuple(LAYERS)) if i.top == PACK
+            and folder_of(PurePosixPath(*i.module.split(".")[1:], "x"))
+            not in LAYERS[i.folder] | {i.folder}]
+
+
+def past_the_seams(root: Path) -> list[str]:
+    """Imports of the algorithms that reach into networks and checkpoints."""
+    return [str(i) for i in imports(root, ("pipelines",))
+            if i.module.startswith(f"{PACK}.models") and i.module not in SEAMS]
+
+
+def comfy(root: Path) -> list[str]:
+    """Files other than the host that name a module of ComfyUI, in an import or a string."""
+    named = [str(i) for i in imports(root, tuple(LAYERS)) if i.top in COMFY]
+    for file, tree, _ in sources(root, tuple(LAYERS)):
+        named += [f"{file}:{node.lineno} names {node.value}" for node in ast.walk(tree)
+                  if isinstance(node, ast.Constant) and isinstance(node.value, str)
+                  and COMFY_NAME.fullmatch(node.value)]
+    return [line for line in named if not line.startswith("nodes/host.py:")]
+
+
+def heavy(root: Path) -> list[str]:
+    """Imports that would slow the start of ComfyUI."""
+    return [str(i) for i in imports(root, SHIPPED) if i.top in HEAVY and not i.lazy]
+
+
+def undeclared(root: Path) -> list[str]:
+    """Imports that requirements.txt does not name; optional packages may be imported on use."""
+    text = (root / "requirements.txt").read_text(encoding="utf-8")
+    declared = {*text.split(), *sys.stdlib_module_names, PACK, *COMFY}
+    return [str(i) for i in imports(root, SHIPPED)
+            if DISTRIBUTIONS.get(i.top, i.top) not in declared and not i.module.startswith("(")
+            and not (i.lazy and i.top in OPTIONAL)]
+
+
+def misnamed(root: Path) -> list[str]:
+    """File names that say nothing, or hide a module of the standard library from a script."""
+    vague = [str(file) for file, _, _ in sources(root, (*LAYERS, "benchmarks"))
+             if VAGUE.fullmatch(file.stem)]
+    hiding = {p.stem for folder in SCRIPTS for p in (root / folder).iterdir()
+              if (p.suffix == ".py" or p.is_dir()) and p.stem in sys.stdlib_module_names}
+    return vague + sorted(hiding)
+
+
+def oversized(root: Path) -> list[str]:
+    """Files and functions that no longer fit a reader's head."""
+    found = []
+    for file, tree, text in sources(root, (*LAYERS, "benchmarks", "tests")):
+        limit = NETWORK_LINES if file.parts[0] == "models" else FILE_LINES
+        if len(text.splitlines()) > limit:
+            found.append(f"{file} has {len(text.splitlines())} lines; the limit is {limit}")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > FUNCTION_LINES:
+                    found.append(f"{file}:{node.lineno} {node.name} has {length} lines")
+    return found
+
+
+BROKEN = {  # rule -> files with their texts, in each of which the rule must find one fault
+    absolute: [("nodes/a.py", "import undegrade.models"),
+               ("models/a.py", "from pipelines import x"),
+               ("nodes/a.py", "def f():\n    from ...x import y")],
+    upward: [("models/a.py", "from ..pipelines import x"),
+             ("nodes/a.py", "from .. import headless"),
+             ("pipelines/updates/a.py", "def f():\n    from ...nodes.host import y"),
+             ("training/a.py", "from undegrade.nodes import host"),
+             ("__init__.py", "from .models import x")],
+    past_the_seams: [("pipelines/a.py", "from ..models import pixel"),
+                     ("pipelines/operators/a.py", "from ...models.pixel import x")],
+    comfy: [("nodes/a.py", "import comfy.utils"), ("headless/a.py", "x('folder_paths')"),
+            ("models/a.py", "def f():\n    from comfy_api.latest import io")],
+    heavy: [("models/a.py", "try:\n    from scipy import ndimage\nexcept ImportError:\n    pass"),
+            ("nodes/a.py", "class A:\n    import kornia.filters")],
+    undeclared: [("models/a.py", "def f():\n    import skimage.data"),
+                 ("nodes/a.py", "import ray")],
+    misnamed: [("nodes/utils.py", ""), ("headless/signal.py", ""), ("queue/a.py", "")],
+    oversized: [("nodes/a.py", "def f():\n" + 50 * "    x\n"), ("nodes/a.py", 251 * "x\n"),
+                ("models/a.py", 501 * "x\n")],
+}
+SOUND = [  # in which no rule may find any
+    ("__init__.py", "from .nodes import x"), ("nodes/host.py", "import comfy.utils"),
+    ("nodes/inspect.py", "from ..pipelines.subdaps import restore\nfrom . import widgets"),
+    ("pipelines/a.py", "from ..models.prior import Prior\nfrom ..models import codec"),
+    ("models/a.py", "def f():\n    import diffusers\n    return [lambda: diffusers]"),
+    ("headless/a.py", "from .. import nodes\nfrom typing import TYPE_CHECKING\nx('comfy-core')\n"
+                      "if TYPE_CHECKING:\n    import kornia"),
+    ("training/a.py", "import scipy, undegrade.models.pixel"),
+    ("models/b.py", 500 * "x\n"), ("nodes/b.py", "def f():\n" + 49 * "    x\n"),
+]
+
+
+def plant(root: Path, *files: tuple[str, str]) -> Path:
+    """A small pack with the given files."""
+    for folder in ("headless", "training", "benchmarks", "tests", "nodes"):
+        (root / folder).mkdir(parents=True)
+    names = ("models/codec.py", "models/prior.py", "models/pixel.py", "nodes/host.py")
+    for name, text in [(name, "") for name in names] + list(files):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / "requirements.txt").write_text("diffusers\nkornia\n")
+    return root
+
+
+@pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
+def test_the_pack_keeps(rule):
+    found = rule(ROOT)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
+def test_finds_what_breaks(rule, tmp_path):
+    for number, file in enumerate(BROKEN[rule]):
+        assert len(rule(plant(tmp_path / str(number), file))) == 1, file
+    assert rule(plant(tmp_path / "sound", *SOUND)) == []
+
+
+def test_the_walk_sees_the_pack():
+    seen = {i.folder for i in imports(ROOT, SHIPPED) if i.top == PACK}
+    assert seen == set(SHIPPED)
