@@ -44,8 +44,15 @@ class PriorSpec:
 class Prior(Protocol):
     """A denoiser: E[x0 | x] for x = x0 + sigma n."""
 
-    spec: PriorSpec
-    codec: Codec
+    @property
+    def spec(self) -> PriorSpec:
+        """What a sampler must know of it."""
+        ...
+
+    @property
+    def codec(self) -> Codec:
+        """Between pixels and the space it works in."""
+        ...
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
         """x0_hat of every sample.

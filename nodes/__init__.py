@@ -1,17 +1,17 @@
 """The menu: every node class, in one explicit list. Ids never change once released."""
 
-from . import inspect, measurement, operators, priors, sampling, updates
+from . import blurs, inspect, measurement, operators, priors, sampling, trajectory, updates
 
 NODES: dict[str, tuple[type, str]] = {
     "UndegradeLoadPixelPrior": (priors.LoadPixelPrior, "Load Pixel Prior"),
     "UndegradeMultiResolutionPrior": (priors.MultiResolution, "Multi-Resolution Prior"),
     "UndegradeDownscale": (operators.DownscaleNode, "Downscale"),
-    "UndegradeGaussianBlur": (operators.GaussianBlurNode, "Gaussian Blur"),
-    "UndegradeMotionBlur": (operators.MotionBlurNode, "Motion Blur"),
-    "UndegradeKernelBlur": (operators.KernelBlurNode, "Kernel Blur"),
+    "UndegradeGaussianBlur": (blurs.GaussianBlurNode, "Gaussian Blur"),
+    "UndegradeMotionBlur": (blurs.MotionBlurNode, "Motion Blur"),
+    "UndegradeKernelBlur": (blurs.KernelBlurNode, "Kernel Blur"),
     "UndegradeInpaintingMask": (operators.InpaintingMaskNode, "Inpainting Mask"),
     "UndegradeHDRClip": (operators.HDRClipNode, "HDR Clip"),
-    "UndegradeNonlinearBlur": (operators.NonlinearBlurNode, "Nonlinear Blur"),
+    "UndegradeNonlinearBlur": (blurs.NonlinearBlurNode, "Nonlinear Blur"),
     "UndegradePhaseRetrieval": (operators.PhaseRetrievalNode, "Phase Retrieval"),
     "UndegradeJPEG": (operators.JPEGNode, "JPEG"),
     "UndegradeComposeOperators": (operators.ComposeNode, "Compose Operators"),
@@ -25,9 +25,9 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeGradientMeasurementUpdate": (updates.GradientUpdate, "Gradient Measurement Update"),
     "UndegradeDeterministicSwitch": (updates.DeterministicSwitch, "Deterministic Switch"),
     "UndegradePosteriorSampler": (sampling.PosteriorSampler, "Posterior Sampler"),
-    "UndegradeTrajectoryCorrector": (sampling.TrajectoryCorrector, "Trajectory Corrector"),
-    "UndegradeTrajectoryPreview": (sampling.TrajectoryPreview, "Trajectory Preview"),
-    "UndegradePosteriorStatistics": (sampling.PosteriorStatistics, "Posterior Statistics"),
+    "UndegradeTrajectoryCorrector": (trajectory.TrajectoryCorrector, "Trajectory Corrector"),
+    "UndegradeTrajectoryPreview": (trajectory.TrajectoryPreview, "Trajectory Preview"),
+    "UndegradePosteriorStatistics": (trajectory.PosteriorStatistics, "Posterior Statistics"),
     "UndegradeMeasurementConsistency": (inspect.MeasurementConsistency, "Measurement Consistency"),
     "UndegradeScoreRestoration": (inspect.ScoreRestoration, "Score Restoration"),
 }

@@ -1,18 +1,16 @@
-"""Posterior sampling: the sampler, and what to do with its trajectory and its samples."""
+"""The posterior sampler."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..models.prior import Prior
 from ..pipelines.corrector import COEFFICIENTS, Corrector
 from ..pipelines.measurement import Measurement
 from ..pipelines.noise import per_sample_noise
-from ..pipelines.operators.canvas import upsample
 from ..pipelines.step import Step
 from ..pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
 from ..pipelines.switch import SwitchRule, never
@@ -20,24 +18,10 @@ from ..pipelines.updates.conjugate_gradient import ConjugateGradient
 from ..pipelines.updates.update import MeasurementUpdate
 from . import host
 from .images import Layout, to_image, to_preview
+from .trajectory import RestorationTrajectory, full_size
 from .widgets import SEED, expect, socket, widgets_of
 
 CATEGORY = "Undegrade/posterior"
-SHOWN = {
-    "prediction": "x0_hat",
-    "after the measurement": "x0_y",
-    "noisy state": "x",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class RestorationTrajectory:
-    """What RESTORATION_TRAJECTORY carries: the kept steps (none unless asked for), and the
-    correctors."""
-
-    steps: tuple[Step, ...]
-    correctors: dict[str, Corrector]
-    layout: Layout
 
 
 class PosteriorSampler:
@@ -75,7 +59,8 @@ class PosteriorSampler:
             "min": 1,
             "max": 64,
             "tooltip": "How many answers to draw for each picture, side by side. Posterior "
-            "Statistics turns them into a mean, which is closer to the truth, and an uncertainty map.",
+            "Statistics turns them into a mean, which is closer to the truth, and an uncertainty "
+            "map.",
         }
         keep = {
             "default": False,
@@ -143,151 +128,6 @@ class PosteriorSampler:
         layout = getattr(measurement, "layout", Layout())
         image = to_image(picture(step.x0_hat, step.size), layout)
         return image, RestorationTrajectory(tuple(kept), correctors, layout)
-
-
-class TrajectoryCorrector:
-    """RESTORATION_TRAJECTORY -> IMAGE."""
-
-    DESCRIPTION = (
-        "SubDAPS++'s last stage: a second-order recombination of the run's predictions in place "
-        "of the last one. The paper gains from it with its own weights; with the built-in prior "
-        "it costs a little PSNR."
-    )
-    SEARCH_ALIASES = ("SubDAPS++", "second order", "corrector")
-    CATEGORY = CATEGORY
-    FUNCTION = "correct"
-    RETURN_TYPES = ("IMAGE",)
-    RETURN_NAMES = ("image",)
-    OUTPUT_TOOLTIPS = ("The corrected pictures.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """The widgets."""
-        tooltip = (
-            "'official' is the released code's weights, 'consistent' the paper's formula. They "
-            "differ only for priors with discrete time steps."
-        )
-        return {
-            "required": {
-                "trajectory": socket("RESTORATION_TRAJECTORY", "A Posterior Sampler's run."),
-                "coefficients": (list(COEFFICIENTS), {"default": "official", "tooltip": tooltip}),
-            }
-        }
-
-    def correct(self, trajectory: RestorationTrajectory, coefficients: str) -> tuple[Tensor]:
-        """The corrector's result; it ran beside the sampler."""
-        expect(trajectory, RestorationTrajectory, "trajectory", "Posterior Sampler's trajectory")
-        return (to_image(trajectory.correctors[coefficients].result(), trajectory.layout),)
-
-
-class TrajectoryPreview:
-    """RESTORATION_TRAJECTORY -> IMAGE batch."""
-
-    DESCRIPTION = (
-        "The steps of a run as pictures, the noisiest first; coarse steps enlarged pixel by pixel."
-    )
-    SEARCH_ALIASES = ("intermediate steps", "animation", "debug sampler")
-    CATEGORY = CATEGORY
-    FUNCTION = "show"
-    RETURN_TYPES = ("IMAGE",)
-    RETURN_NAMES = ("images",)
-    OUTPUT_TOOLTIPS = ("One picture per shown step.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """The widgets."""
-        number = {
-            "default": 8,
-            "min": 1,
-            "max": 1000,
-            "tooltip": "At most so many steps, evenly spaced.",
-        }
-        sample = {"default": 0, "min": 0, "max": 4095, "tooltip": "Which picture of the batch."}
-        show = {"default": "prediction", "tooltip": "Which of a step's three pictures."}
-        return {
-            "required": {
-                "trajectory": socket("RESTORATION_TRAJECTORY", "A run with keep_trajectory on."),
-                "show": (list(SHOWN), show),
-                "frames": ("INT", number),
-                "sample": ("INT", sample),
-            }
-        }
-
-    def show(
-        self, trajectory: RestorationTrajectory, show: str, frames: int, sample: int
-    ) -> tuple[Tensor]:
-        """Evenly spaced steps, the first and the last among them."""
-        expect(trajectory, RestorationTrajectory, "trajectory", "Posterior Sampler's trajectory")
-        steps = trajectory.steps
-        if not steps:
-            raise ValueError(
-                "The run kept no steps; turn keep_trajectory on at its Posterior Sampler."
-            )
-        if sample >= steps[0].x.shape[0]:
-            raise ValueError(
-                f"The run has {steps[0].x.shape[0]} pictures, and picture {sample} was asked."
-            )
-        chosen = torch.linspace(0, len(steps) - 1, min(frames, len(steps))).round().int().tolist()
-        pictures = [
-            full_size(getattr(steps[i], SHOWN[show])[sample : sample + 1], steps[i]) for i in chosen
-        ]
-        return (to_image(torch.cat(pictures)),)
-
-
-class PosteriorStatistics:
-    """IMAGE batch -> mean IMAGE, uncertainty MASK."""
-
-    DESCRIPTION = (
-        "Where do the answers agree? The mean of several samples is closer to the truth than any "
-        "of them; their standard deviation shows what the prior made up."
-    )
-    SEARCH_ALIASES = ("uncertainty", "mean image", "standard deviation", "hallucination")
-    CATEGORY = CATEGORY
-    FUNCTION = "summarise"
-    RETURN_TYPES = ("IMAGE", "MASK", "FLOAT")
-    RETURN_NAMES = ("mean", "uncertainty", "mean_std")
-    OUTPUT_TOOLTIPS = (
-        "The mean of the samples of each picture.",
-        "Standard deviation over the samples, root mean square over colours, with pixels from 0 "
-        "to 1, times the gain; clipped to 1.",
-        "The mean of the uncertainty before the gain.",
-    )
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """The widgets."""
-        samples = "How many consecutive pictures are answers to one picture; 0: the whole batch."
-        gain = "Multiplies the uncertainty for viewing: 10 makes a standard deviation of 0.1 white."
-        return {
-            "required": {
-                "images": socket(
-                    "IMAGE", "Samples, from a Posterior Sampler with samples above 1."
-                ),
-                "samples": ("INT", {"default": 0, "min": 0, "max": 4096, "tooltip": samples}),
-                "gain": (
-                    "FLOAT",
-                    {"default": 10.0, "min": 0.0, "max": 1000.0, "step": 0.5, "tooltip": gain},
-                ),
-            }
-        }
-
-    def summarise(self, images: Tensor, samples: int, gain: float) -> tuple[Tensor, Tensor, float]:
-        """Mean and standard deviation (divided by K - 1) over each group of K pictures."""
-        expect(images, Tensor, "images", "an IMAGE batch")
-        count = samples or images.shape[0]
-        if count < 2 or images.shape[0] % count:
-            raise ValueError(
-                f"{images.shape[0]} pictures cannot be grouped by {count}; give two or more "
-                "samples per picture (widget 'samples' of Posterior Sampler)."
-            )
-        groups = images.float().unflatten(0, (-1, count))  # (P, K, H, W, C)
-        std = groups[..., :3].var(1).mean(-1).sqrt()
-        return groups.mean(1), (std * gain).clamp(0, 1), std.mean().item()
-
-
-def full_size(x: Tensor, step: Step) -> Tensor:
-    """A step's tensor enlarged to the full canvas and cropped to the picture."""
-    return picture(upsample(x, step.factor), step.size)
 
 
 def on_cpu(step: Step) -> Step:

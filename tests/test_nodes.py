@@ -1,130 +1,13 @@
-"""Every node: what ComfyUI needs of it, what users are promised, and what it does to bad input."""
+"""What the nodes do to good input."""
 
-import inspect
-import json
 import random
-from pathlib import Path
 
 import pytest
 import torch
-from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-from undegrade.models.prior import GaussianPrior
-from undegrade.nodes import host
-from undegrade.nodes.sampling import RestorationTrajectory
+from node_calls import call, measured, photo, sampled, small_prior
+
+from undegrade.nodes.trajectory import RestorationTrajectory
 from undegrade.pipelines.operators.inpainting import Inpainting
-from undegrade.pipelines.subdaps import SamplerOptions
-
-SNAPSHOT = Path(__file__).parent / "node_signatures.json"
-STOCK = {"IMAGE", "MASK", "LATENT", "MODEL", "VAE", "INT", "FLOAT", "STRING", "BOOLEAN"}
-OURS = {
-    "DIFFUSION_PRIOR",
-    "DEGRADATION_OPERATOR",
-    "MEASUREMENT",
-    "MEASUREMENT_UPDATE",
-    "SWITCH_RULE",
-    "RESTORATION_TRAJECTORY",
-}
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN"}
-every_node = pytest.mark.parametrize("node_id", list(NODE_CLASS_MAPPINGS))
-
-
-def inputs_of(node_id: str) -> dict:
-    sections = NODE_CLASS_MAPPINGS[node_id].INPUT_TYPES()
-    return {**sections.get("required", {}), **sections.get("optional", {})}
-
-
-def call(node_id: str, **given):
-    """Run a node with its widgets' defaults, under inference_mode as ComfyUI does."""
-    cls = NODE_CLASS_MAPPINGS[node_id]
-    values = {}
-    for name, (kind, settings) in inputs_of(node_id).items():
-        if isinstance(kind, list):
-            values[name] = settings.get("default", kind[0])
-        elif kind in WIDGETS:
-            values[name] = settings["default"]
-    with torch.inference_mode():
-        out = getattr(cls(), cls.FUNCTION)(**{**values, **given})
-    return out["result"] if isinstance(out, dict) else out
-
-
-def photo(height=32, width=48, channels=3, batch=1) -> torch.Tensor:
-    """A smooth picture with an edge, IMAGE."""
-    v, u = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
-    planes = torch.stack([u, v, (u + v > 1).float(), 0.5 + 0.5 * u], -1)[..., :channels]
-    return planes.expand(batch, -1, -1, -1).clone()
-
-
-def small_prior() -> GaussianPrior:
-    return GaussianPrior(std=0.5)
-
-
-# What ComfyUI and its users need
-
-
-@every_node
-def test_node_is_complete(node_id):
-    cls = NODE_CLASS_MAPPINGS[node_id]
-    assert node_id.startswith("Undegrade") and cls.CATEGORY.startswith("Undegrade/")
-    assert NODE_DISPLAY_NAME_MAPPINGS[node_id].strip()
-    assert len(cls.DESCRIPTION) > 20 and cls.SEARCH_ALIASES
-    assert len(cls.RETURN_TYPES) == len(cls.RETURN_NAMES) == len(cls.OUTPUT_TOOLTIPS)
-    assert set(cls.RETURN_TYPES) <= STOCK | OURS
-    assert callable(getattr(cls, cls.FUNCTION))
-
-
-@every_node
-def test_every_input_has_a_tooltip_and_a_legal_default(node_id):
-    for name, (kind, settings) in inputs_of(node_id).items():
-        assert len(settings["tooltip"]) > 10, name
-        if isinstance(kind, list):
-            assert settings.get("default", kind[0]) in kind
-        elif kind in ("INT", "FLOAT"):
-            assert settings["min"] <= settings["default"] <= settings["max"], name
-        elif kind not in WIDGETS:
-            assert kind in STOCK | OURS, name
-
-
-@every_node
-def test_the_function_takes_exactly_the_declared_inputs(node_id):
-    cls = NODE_CLASS_MAPPINGS[node_id]
-    parameters = inspect.signature(getattr(cls, cls.FUNCTION)).parameters
-    named = {n for n, p in parameters.items() if n != "self" and p.kind is not p.VAR_KEYWORD}
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    assert named <= set(inputs_of(node_id))
-    assert open_ended or named == set(inputs_of(node_id))
-
-
-def signatures() -> dict:
-    """Ids, sockets and widgets with their kinds: the promises to shared workflows."""
-
-    def kinds(section: dict) -> dict:
-        return {n: "COMBO" if isinstance(k, list) else k for n, (k, _) in section.items()}
-
-    return {
-        node_id: {
-            "inputs": {k: kinds(v) for k, v in cls.INPUT_TYPES().items()},
-            "outputs": dict(zip(cls.RETURN_NAMES, cls.RETURN_TYPES, strict=True)),
-        }
-        for node_id, cls in sorted(NODE_CLASS_MAPPINGS.items())
-    }
-
-
-def test_nothing_that_workflows_rely_on_has_been_renamed():
-    """A new node or widget is added to the snapshot; a released one is never changed there."""
-    assert signatures() == json.loads(SNAPSHOT.read_text())
-
-
-# What they do
-
-
-def measured(**given):
-    operator = call("UndegradeDownscale", factor=2)[0]
-    return call("UndegradeDegradeImage", image=photo(**given), operator=operator)
-
-
-def sampled(m, **given):
-    defaults = {"prior": small_prior(), "measurement": m, "steps": 3, "sigma_max": 5.0}
-    return call("UndegradePosteriorSampler", **{**defaults, **given})
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -189,7 +72,9 @@ def test_preview_shows_the_first_and_the_last_step():
 
 def test_statistics_are_the_mean_and_the_deviation():
     images = torch.tensor([0.2, 0.4, 0.6, 0.5, 0.5, 0.5]).view(6, 1, 1, 1).expand(6, 2, 2, 3)
-    mean, uncertainty, std = call("UndegradePosteriorStatistics", images=images, samples=3, gain=2.0)
+    mean, uncertainty, std = call(
+        "UndegradePosteriorStatistics", images=images, samples=3, gain=2.0
+    )
     torch.testing.assert_close(mean[:, 0, 0, 0], torch.tensor([0.4, 0.5]))
     torch.testing.assert_close(uncertainty[:, 0, 0], torch.tensor([0.4, 0.0]))
     assert std == pytest.approx(0.1)
@@ -240,114 +125,3 @@ def test_nodes_touch_no_global_state():
     sampled(m, samples=2)
     after = (torch.get_rng_state(), random.getstate(), torch.get_num_threads())
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
-
-
-# Progress and interruption
-
-
-class Stop(Exception):
-    """Stands for ComfyUI's InterruptProcessingException, a plain Exception."""
-
-
-def test_cancel_stops_within_one_network_call(monkeypatch):
-    calls = []
-
-    class Counting(GaussianPrior):
-        def denoise(self, x, sigma, factor=1):
-            calls.append(sigma)
-            return super().denoise(x, sigma, factor)
-
-    def interrupted():
-        if len(calls) == 4:
-            raise Stop
-
-    monkeypatch.setattr(host, "check_interrupted", interrupted)
-    with pytest.raises(Stop):
-        sampled(measured()[1], prior=Counting(), steps=20)
-    assert len(calls) == 4
-
-
-def test_progress_counts_network_calls_and_shows_pictures():
-    seen = []
-    previous = host.set_progress_sink(lambda *report: seen.append(report))
-    try:
-        sampled(measured()[1], steps=4, ode_steps=2)
-    finally:
-        host.set_progress_sink(previous)
-    assert [value for _, value, _, _ in seen] == list(range(1, 9))
-    assert {total for _, _, total, _ in seen} == {8}
-    assert seen[-1][3].size == (48, 32)
-
-
-# Bad input
-
-
-@pytest.mark.parametrize(
-    ("node_id", "given", "said"),
-    [
-        ("UndegradeDegradeImage", {"image": photo(), "operator": 1}, "operator is a int; connect"),
-        ("UndegradePosteriorSampler", {"prior": 1, "measurement": None}, "prior is a int; connect"),
-        (
-            "UndegradePosteriorSampler",
-            {"prior": small_prior(), "measurement": photo()},
-            "measurement is a Tensor; connect",
-        ),
-        ("UndegradeTrajectoryCorrector", {"trajectory": 3}, "connect Posterior Sampler"),
-        ("UndegradeMultiResolutionPrior", {"prior": None}, "prior is a NoneType; connect"),
-        ("UndegradeComposeOperators", {"first": None, "second": None}, "first is a NoneType"),
-    ],
-)
-def test_wrong_kinds_on_custom_sockets(node_id, given, said):
-    with pytest.raises(TypeError, match=said):
-        call(node_id, **given)
-
-
-@pytest.mark.parametrize("level", [0.0, -0.1, float("nan"), float("inf")])
-def test_noise_level_must_be_positive(level):
-    operator = call("UndegradeDownscale")[0]
-    with pytest.raises(ValueError, match="give a number above 0"):
-        call("UndegradeMeasurementFromImage", image=photo(), operator=operator, noise_level=level)
-
-
-def test_switch_points_that_do_not_fit():
-    for text, said in (("0.5", "need 2 rising"), ("a, b", "write fractions"), ("0.7, 0.3", "rising")):
-        with pytest.raises(ValueError, match=said):
-            call("UndegradeMultiResolutionPrior", prior=small_prior(), switch_points=text)
-
-
-def test_threshold_below_zero():
-    with pytest.raises(ValueError, match="threshold is -1"):
-        call("UndegradeDeterministicSwitch", threshold=-1.0)
-
-
-def test_mask_of_another_size_and_a_mask_that_hides_everything():
-    operator = call("UndegradeInpaintingMask", mask=torch.zeros(1, 8, 8))[0]
-    with pytest.raises(ValueError, match="mask is 8x8 pixels .* image is 48x32"):
-        call("UndegradeDegradeImage", image=photo(), operator=operator)
-    with pytest.raises(ValueError, match="hides every pixel"):
-        call("UndegradeInpaintingMask", mask=torch.ones(1, 8, 8))
-
-
-def test_even_and_empty_kernels():
-    with pytest.raises(ValueError, match="odd side"):
-        call("UndegradeKernelBlur", kernel=torch.ones(1, 4, 4, 3))
-    with pytest.raises(ValueError, match="zero everywhere"):
-        call("UndegradeKernelBlur", kernel=torch.zeros(1, 5, 5, 3))
-    with pytest.raises(ValueError, match="batch of 2"):
-        call("UndegradeKernelBlur", kernel=torch.ones(2, 5, 5, 3))
-
-
-def test_factor_that_does_not_divide():
-    operator = call("UndegradeDownscale", factor=3)[0]
-    with pytest.raises(ValueError, match="which 3 does not divide; crop it to 48x30"):
-        call("UndegradeDegradeImage", image=photo(), operator=operator)
-
-
-def test_scores_of_different_sizes():
-    with pytest.raises(ValueError, match="48x32 and reference 32x32"):
-        call("UndegradeScoreRestoration", image=photo(), reference=photo(32, 32))
-
-
-def test_options_have_one_source():
-    widgets = inputs_of("UndegradePosteriorSampler")
-    assert widgets["steps"][1]["default"] == SamplerOptions().steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -38,8 +38,8 @@ class MeasurementUpdate(Protocol):
         independent re-noising (DAPS).
     """
 
-    through_network: bool
-    ancestral: bool
+    through_network: ClassVar[bool]
+    ancestral: ClassVar[bool]
 
     def __call__(
         self,

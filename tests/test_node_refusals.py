@@ -1,0 +1,117 @@
+"""Progress, interruption, and what the nodes say to bad input."""
+
+import pytest
+import torch
+from node_calls import call, measured, photo, sampled, small_prior
+
+from undegrade.models.prior import GaussianPrior
+from undegrade.nodes import host
+
+# Progress and interruption
+
+
+class Stop(Exception):
+    """Stands for ComfyUI's InterruptProcessingException, a plain Exception."""
+
+
+def test_cancel_stops_within_one_network_call(monkeypatch):
+    calls = []
+
+    class Counting(GaussianPrior):
+        def denoise(self, x, sigma, factor=1):
+            calls.append(sigma)
+            return super().denoise(x, sigma, factor)
+
+    def interrupted():
+        if len(calls) == 4:
+            raise Stop
+
+    monkeypatch.setattr(host, "check_interrupted", interrupted)
+    with pytest.raises(Stop):
+        sampled(measured()[1], prior=Counting(), steps=20)
+    assert len(calls) == 4
+
+
+def test_progress_counts_network_calls_and_shows_pictures():
+    seen = []
+    previous = host.set_progress_sink(lambda *report: seen.append(report))
+    try:
+        sampled(measured()[1], steps=4, ode_steps=2)
+    finally:
+        host.set_progress_sink(previous)
+    assert [value for _, value, _, _ in seen] == list(range(1, 9))
+    assert {total for _, _, total, _ in seen} == {8}
+    assert seen[-1][3].size == (48, 32)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("node_id", "given", "said"),
+    [
+        ("UndegradeDegradeImage", {"image": photo(), "operator": 1}, "operator is a int; connect"),
+        ("UndegradePosteriorSampler", {"prior": 1, "measurement": None}, "prior is a int; connect"),
+        (
+            "UndegradePosteriorSampler",
+            {"prior": small_prior(), "measurement": photo()},
+            "measurement is a Tensor; connect",
+        ),
+        ("UndegradeTrajectoryCorrector", {"trajectory": 3}, "connect Posterior Sampler"),
+        ("UndegradeMultiResolutionPrior", {"prior": None}, "prior is a NoneType; connect"),
+        ("UndegradeComposeOperators", {"first": None, "second": None}, "first is a NoneType"),
+    ],
+)
+def test_wrong_kinds_on_custom_sockets(node_id, given, said):
+    with pytest.raises(TypeError, match=said):
+        call(node_id, **given)
+
+
+@pytest.mark.parametrize("level", [0.0, -0.1, float("nan"), float("inf")])
+def test_noise_level_must_be_positive(level):
+    operator = call("UndegradeDownscale")[0]
+    with pytest.raises(ValueError, match="give a number above 0"):
+        call("UndegradeMeasurementFromImage", image=photo(), operator=operator, noise_level=level)
+
+
+def test_switch_points_that_do_not_fit():
+    for text, said in (
+        ("0.5", "need 2 rising"),
+        ("a, b", "write fractions"),
+        ("0.7, 0.3", "rising"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call("UndegradeMultiResolutionPrior", prior=small_prior(), switch_points=text)
+
+
+def test_threshold_below_zero():
+    with pytest.raises(ValueError, match="threshold is -1"):
+        call("UndegradeDeterministicSwitch", threshold=-1.0)
+
+
+def test_mask_of_another_size_and_a_mask_that_hides_everything():
+    operator = call("UndegradeInpaintingMask", mask=torch.zeros(1, 8, 8))[0]
+    with pytest.raises(ValueError, match="mask is 8x8 pixels .* image is 48x32"):
+        call("UndegradeDegradeImage", image=photo(), operator=operator)
+    with pytest.raises(ValueError, match="hides every pixel"):
+        call("UndegradeInpaintingMask", mask=torch.ones(1, 8, 8))
+
+
+def test_even_and_empty_kernels():
+    with pytest.raises(ValueError, match="odd side"):
+        call("UndegradeKernelBlur", kernel=torch.ones(1, 4, 4, 3))
+    with pytest.raises(ValueError, match="zero everywhere"):
+        call("UndegradeKernelBlur", kernel=torch.zeros(1, 5, 5, 3))
+    with pytest.raises(ValueError, match="batch of 2"):
+        call("UndegradeKernelBlur", kernel=torch.ones(2, 5, 5, 3))
+
+
+def test_factor_that_does_not_divide():
+    operator = call("UndegradeDownscale", factor=3)[0]
+    with pytest.raises(ValueError, match="which 3 does not divide; crop it to 48x30"):
+        call("UndegradeDegradeImage", image=photo(), operator=operator)
+
+
+def test_scores_of_different_sizes():
+    with pytest.raises(ValueError, match="48x32 and reference 32x32"):
+        call("UndegradeScoreRestoration", image=photo(), reference=photo(32, 32))
