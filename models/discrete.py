@@ -17,10 +17,10 @@ def vp_sigmas(precision: torch.dtype = torch.float64) -> Tensor:
     standard deviation in [-1, 1] units, rising from 0.0100 to 157.4.
 
     precision: of 1 - beta_t and of the product. float64 is the exact table. float32 is what the
-    official SubDAPS loop computes with: 1 - beta_0 is then so coarse that s_0 comes out 8e-5
-    larger, relatively, which moves the end of the noise grid. Of the official 100 steps one (i = 91)
-    rounds to t = 9 with the exact table and to t = 10 with theirs, so agreement with published runs
-    needs float32.
+    official SubDAPS loop computes with: 1 - beta_0 is then so coarse that s_0 comes out larger by
+    8e-5 of itself, which moves the noise grid. Of its 100 steps one (i = 91) rounds to t = 9 with
+    the exact table and to t = 10 with theirs, and the trajectory corrector differs by 4e-5, so
+    agreement with published runs needs float32.
     Returns (1000,) float64, ascending, whatever the precision.
     """
     betas = torch.linspace(BETA_FIRST, BETA_LAST, TIMESTEPS, dtype=precision)

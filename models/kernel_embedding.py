@@ -14,6 +14,7 @@ result is a correction that is added to the picture.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -61,11 +62,11 @@ class KernelWizard(nn.Module):
         widths = [features, *(features * width for width in WIDTHS)]
         self.down = nn.ModuleList(
             nn.Conv2d(outer, inner, 4, stride=2, padding=1, bias=False)
-            for outer, inner in zip(widths, widths[1:], strict=False)
+            for outer, inner in pairwise(widths)
         )
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(2 * inner, outer, 4, stride=2, padding=1, bias=k == 0)
-            for k, (outer, inner) in enumerate(zip(widths, widths[1:], strict=False))
+            for k, (outer, inner) in enumerate(pairwise(widths))
         )
         self.back = nn.ModuleList(ResidualBlock(features) for _ in range(back))
         self.enlarge = nn.ModuleList(
@@ -95,13 +96,14 @@ class KernelWizard(nn.Module):
     def adapt(self, h: Tensor, code: Tensor) -> Tensor:
         """The U-net: (B, features, H / 4, W / 4) -> the same shape, in [-1, 1].
 
-        What a skip connection carries has passed the leaky ReLU: the official layer works in place.
+        In the official code a skip connection carries what has passed the leaky ReLU, which works
+        in place; the ReLU on the way up makes both the same.
         """
         skips = []
         for level, conv in enumerate(self.down):
             if level > 0:
-                h = F.leaky_relu(h, 0.2)
                 skips.append(h)
+                h = F.leaky_relu(h, 0.2)
             h = conv(h)
         besides = (code, *reversed(skips))
         for conv, beside in zip(reversed(list(self.up)), besides, strict=True):
@@ -160,7 +162,8 @@ def official_names(front: int, back: int) -> dict[str, str]:
     """Official layer name -> ours, for these numbers of residual blocks."""
     names = {f"feature_extractor.{2 * k}": f"reduce.{k}" for k in range(3)}
     for k in range(front):
-        names |= {f"feature_extractor.{FIRST_BLOCK + k}.conv{c}": f"front.{k}.conv{c}" for c in (1, 2)}
+        block = f"feature_extractor.{FIRST_BLOCK + k}"
+        names |= {f"{block}.conv{c}": f"front.{k}.conv{c}" for c in (1, 2)}
     for k in range(len(WIDTHS)):
         level = "adapter.model" + k * ".submodule"
         names |= {f"{level}.down.{min(k, 1)}": f"down.{k}", f"{level}.up.1": f"up.{k}"}

@@ -35,8 +35,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def is_torch_file(path: Path) -> bool:
     """Whether the file starts like a zip archive or a pickle, the two kinds that torch writes.
 
-    A safetensors file starts with the length of its header, whose lowest byte may be a pickle's 0x80
-    too, and then the header's opening brace.
+    A safetensors file starts with the length of its header, whose lowest byte may be a pickle's
+    0x80 too, and then the header's opening brace.
     """
     with path.open("rb") as file:
         head = file.read(9)

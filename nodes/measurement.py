@@ -12,7 +12,7 @@ from ..pipelines.noise import per_sample_noise
 from ..pipelines.noise_level import estimate_noise_level
 from ..pipelines.operators.operator import Operator
 from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels
-from .widgets import SEED, Widget, expect, socket, widgets_of
+from .widgets import SEED, Widget, expect, seed, socket, widgets_of
 
 CATEGORY = "Undegrade/degradation"
 CONNECT_OPERATOR = "a degradation such as Gaussian Blur"
@@ -156,7 +156,8 @@ class RandomMaskNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
         image = socket("IMAGE", "The picture that the mask is for; only its size is read.")
-        return {"required": {"image": image, **widgets_of(RandomMask), "seed": SEED}}
+        mask_seed = seed("Random seed of the mask; one mask serves the whole batch.")
+        return {"required": {"image": image, **widgets_of(RandomMask), "seed": mask_seed}}
 
     def draw(self, image: Tensor, seed: int, **options: Any) -> tuple[Tensor]:
         """One mask for the whole batch."""

@@ -8,23 +8,26 @@ from ..pipelines.options import Option, describe
 
 Widget = tuple[Any, dict[str, Any]]
 
-SEED: Widget = (
-    "INT",
-    {
-        "default": 0,
-        "min": 0,
-        "max": 2**64 - 1,
-        "control_after_generate": True,
-        "tooltip": "Random seed; picture b of a batch uses seed + b. The same seed gives the "
-        "same picture.",
-    },
+
+def seed(tooltip: str) -> Widget:
+    """A seed, with ComfyUI's choice of what happens to it after a run."""
+    most = 2**64 - 1
+    settings = {"default": 0, "min": 0, "max": most, "control_after_generate": True}
+    return "INT", {**settings, "tooltip": tooltip}
+
+
+SEED = seed(
+    "Random seed; picture b of a batch uses seed + b. The same seed gives the same picture."
 )
 
 
 def widgets_of(cls: type) -> dict[str, Widget]:
-    """One widget per option of a dataclass, in their order; "seed" is the seed widget."""
+    """One widget per option of a dataclass, in their order; "seed" is a seed widget."""
     options = describe(cls).items()
-    return {name: SEED if name == "seed" else widget(*option) for name, option in options}
+    return {
+        name: seed(known.tooltip) if name == "seed" else widget(default, known)
+        for name, (default, known) in options
+    }
 
 
 def widget(default: Any, known: Option) -> Widget:

@@ -1,7 +1,7 @@
 """Masks of seen and hidden pixels.
 
-`seen` is 1 where a pixel was seen and 0 where it is hidden, as `Inpainting` takes it; a ComfyUI MASK
-is the other way round.
+`seen` is 1 where a pixel was seen and 0 where it is hidden, as `Inpainting` takes it; a ComfyUI
+MASK is the other way round.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ class RandomMask(Options):
     """Single pixels hidden at random, in all colours alike."""
 
     hidden: float = option(
-        0.7, "Fraction of the pixels that is hidden; 0.7 in the papers.", min=0.0, max=0.999, step=0.01
-    )  # fmt: skip
+        0.7,
+        "Fraction of the pixels that is hidden; 0.7 in the papers.",
+        min=0.0,
+        max=0.999,
+        step=0.01,
+    )
 
     def seen(self, height: int, width: int, seed: int) -> Tensor:
         """(1, 1, height, width) float32; see `random_mask`."""
@@ -39,13 +43,19 @@ class BoxMask(Options):
         0.5, "Height of the rectangle as a fraction of the picture's.", min=0.0, max=1.0, step=0.01
     )
     x: float = option(
-        0.5, "Where it stands: 0 at the left edge, 0.5 centred, 1 at the right.",
-        min=0.0, max=1.0, step=0.01,
-    )  # fmt: skip
+        0.5,
+        "Where it stands: 0 at the left edge, 0.5 centred, 1 at the right.",
+        min=0.0,
+        max=1.0,
+        step=0.01,
+    )
     y: float = option(
-        0.5, "Where it stands: 0 at the upper edge, 0.5 centred, 1 at the lower.",
-        min=0.0, max=1.0, step=0.01,
-    )  # fmt: skip
+        0.5,
+        "Where it stands: 0 at the upper edge, 0.5 centred, 1 at the lower.",
+        min=0.0,
+        max=1.0,
+        step=0.01,
+    )
 
     def seen(self, height: int, width: int) -> Tensor:
         """(1, 1, height, width) float32. The rectangle has int(fraction * side) pixels a side.
@@ -67,9 +77,9 @@ def random_mask(height: int, width: int, hidden_fraction: float, seed: int) -> T
     """(1, 1, height, width) float32 with exactly int(height width hidden_fraction) zeros.
 
     hidden_fraction: in [0, 1). seed: in [0, 2^64).
-    The official SubDAPS code seeds numpy with a file's number, draws one uniform value, and then the
-    hidden pixels; this draws the same way from a generator of its own, so that seed 0 gives the mask
-    of its picture 0.png at 256x256. numpy's `RandomState` is frozen: no version changes it.
+    The official SubDAPS code seeds numpy with a file's number, draws one uniform value, and then
+    the hidden pixels; this draws the same way from a generator of its own, so that seed 0 gives the
+    mask of its picture 0.png at 256x256. numpy's `RandomState` is frozen: no version changes it.
     """
     words = [seed % 2**32, seed // 2**32]
     generator = np.random.RandomState(words if words[1] else words[0])

@@ -20,6 +20,7 @@ def per_sample_noise(seeds: Sequence[int]) -> Noise:
     """A noise source with one CPU generator per sample.
 
     seeds: one integer in [0, 2^64) per sample; sample b of every later draw uses `seeds[b]`.
+    torch's CPU generator reads the low 32 bits: seeds that agree in them give the same noise.
     Values are drawn in float32 on the CPU, so that a seed gives the same picture on every device,
     and are returned on the device of `like`.
     Raises `ValueError` when a draw asks for another number of samples than there are seeds.

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from undegrade.nodes.images import Layout, to_image, to_mask, to_pixels, to_planes
 
 

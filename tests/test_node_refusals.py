@@ -10,7 +10,7 @@ from undegrade.nodes import host
 # Progress and interruption
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Stands for ComfyUI's InterruptProcessingException, a plain Exception."""
 
 
@@ -24,10 +24,10 @@ def test_cancel_stops_within_one_network_call(monkeypatch):
 
     def interrupted():
         if len(calls) == 4:
-            raise Stop
+            raise StopError
 
     monkeypatch.setattr(host, "check_interrupted", interrupted)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         sampled(measured()[1], prior=Counting(), steps=20)
     assert len(calls) == 4
 
@@ -91,7 +91,7 @@ def test_threshold_below_zero():
 
 def test_mask_of_another_size_and_a_mask_that_hides_everything():
     operator = call("UndegradeInpaintingMask", mask=torch.zeros(1, 8, 8))[0]
-    with pytest.raises(ValueError, match="mask is 8x8 pixels .* image is 48x32"):
+    with pytest.raises(ValueError, match=r"mask is 8x8 pixels .* image is 48x32"):
         call("UndegradeDegradeImage", image=photo(), operator=operator)
     with pytest.raises(ValueError, match="hides every pixel"):
         call("UndegradeInpaintingMask", mask=torch.ones(1, 8, 8))

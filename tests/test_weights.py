@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from undegrade.models.pixel import PixelNetwork, PixelPrior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior, network_of
 from undegrade.models.weights import UnsupportedWeightsError, read_tensors
@@ -57,7 +58,7 @@ def test_half_precision_weights_take_and_give_float32(dtype):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no weight file .*nothing.pt"):
+    with pytest.raises(FileNotFoundError, match=r"no weight file .*nothing.pt"):
         read_tensors(tmp_path / "nothing.pt")
 
 
@@ -100,7 +101,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path, tensors):
     save_file(tensors, tmp_path / "p.safetensors")
     with pytest.raises(UnsupportedWeightsError) as error:
         load_pixel_prior(tmp_path / "p.safetensors")
-    for part in ("1 missing (down.0.bias)", "1 unexpected (extra)", "1 of another shape (out.bias)"):
+    for part in ("1 missing (down.0.bias)", "1 unexpected (extra)", "another shape (out.bias)"):
         assert part in str(error.value)
 
 

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -143,10 +142,11 @@ class KernelBlur(Blur):
     """
 
     weights: Tensor = field(default=None)  # type: ignore[assignment]
-    std: ClassVar[float]
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.weights is None:
+            raise ValueError("KernelBlur has no kernel; give `weights`, (k, k) with an odd k.")
         object.__setattr__(self, "weights", normalised_kernel(self.weights))
 
     def kernel(self) -> Tensor:

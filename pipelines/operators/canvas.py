@@ -49,11 +49,11 @@ class Crop(Operator):
     structure: ClassVar[frozenset[str]] = frozenset({"one_to_one", "separable"})
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H', W') -> (B, C, height, width). Raises `ValueError` when the canvas is smaller."""
+        """(B, C, H', W') -> (B, C, height, width). Raises `ValueError` for a smaller canvas."""
         if x.shape[-2] < self.height or x.shape[-1] < self.width:
             raise ValueError(
-                f"The canvas is {x.shape[-1]}x{x.shape[-2]} pixels; it must be {self.width}x{self.height} "
-                "or larger to be cropped to the picture."
+                f"The canvas is {x.shape[-1]}x{x.shape[-2]} pixels; it must be "
+                f"{self.width}x{self.height} or larger to be cropped to the picture."
             )
         return x[..., : self.height, : self.width]
 

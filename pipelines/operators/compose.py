@@ -63,7 +63,7 @@ class Compose(Operator):
         return last.jvp(x, v)
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """The chain rule over the members' own `vjp`, so that what one of them overrides is used."""
+        """The chain rule over the members' own `vjp`, so that their overrides are used."""
         pullbacks = []
         for operator in self.operators:
             x, pullback = operator.vjp(x)

@@ -30,8 +30,8 @@ class HDRClip(Options, Operator):
     def surrogate(self, x: Tensor) -> Tensor:
         """v = gain x inside +-1, sign(v) (1 + tanh(|v| - 1)) outside: slope > 0 everywhere.
 
-        Written as c + tanh(v - c) with c = clip(v, -1, 1). The official code measures its line search
-        with this and its gradient with the clip.
+        Written as c + tanh(v - c) with c = clip(v, -1, 1). The official code measures its line
+        search with this and its gradient with the clip.
         """
         v = self.gain * x
         c = v.clamp(-1, 1)

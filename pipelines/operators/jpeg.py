@@ -20,7 +20,8 @@ class JPEG(Options, Operator):
 
     The codec is kornia's (Reich et al., "Differentiable JPEG: The Devil is in the Details", WACV
     2024): every step is JPEG's own, but rounding is round(v) + (v - round(v))^3 and clipping is
-    soft. Against libjpeg's decoded pictures it errs by 10 dB less than the compression itself does.
+    soft. Against libjpeg's decoded pictures its error lies below the compression's own by 7 dB at
+    quality 95 to 12 dB at quality 5, on photographs.
     A coefficient that is quantised exactly has no slope: the gradient of a perfectly flat picture
     is small, but finite.
     Acts on RGB, (B, 3, H, W) in [-1, 1], of any size: the picture is continued by its last pixels
@@ -28,9 +29,12 @@ class JPEG(Options, Operator):
     """
 
     quality: int = option(
-        30, "JPEG quality as image programs count it: 5 is ruined, 95 hardly touched.",
-        min=1, max=100, step=1,
-    )  # fmt: skip
+        30,
+        "JPEG quality as image programs count it: 5 is ruined, 95 hardly touched.",
+        min=1,
+        max=100,
+        step=1,
+    )
     linear: ClassVar[bool] = False
 
     def forward(self, x: Tensor) -> Tensor:

@@ -74,8 +74,8 @@ class RandomMotionBlur(Blur):
         super().__post_init__()
         if self.side % 2 == 0:
             raise ValueError(
-                f"RandomMotionBlur.side is {self.side}; give an odd number such as {self.side + 1}, "
-                "so that the kernel has a centre."
+                f"RandomMotionBlur.side is {self.side}; give an odd number such as "
+                f"{self.side + 1}, so that the kernel has a centre."
             )
 
     def kernel(self) -> Tensor:

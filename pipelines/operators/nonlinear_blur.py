@@ -69,7 +69,8 @@ class NonlinearBlur(Options, Operator):
 
         Drawn in float32 on the CPU, so that a seed gives the same blur on every device.
         """
-        shape = (1, self.network.code_channels, *(n // self.network.stride for n in canvas.shape[-2:]))
+        height, width = (n // self.network.stride for n in canvas.shape[-2:])
+        shape = (1, self.network.code_channels, height, width)
 
         def draw() -> Tensor:
             generator = torch.Generator().manual_seed(self.seed)

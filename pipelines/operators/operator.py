@@ -21,12 +21,12 @@ class Operator(ABC):
     linear:    True when A(a x + b z) = a A(x) + b A(z).
     structure: what is known of a linear operator's matrix, for updates in closed form; a subset of
       "one_to_one"  every measured value reads at most one pixel, so A^T A is diagonal;
-      "circulant"   a cyclic shift of the image becomes a cyclic shift of the measurement, so the FFT
-                    diagonalises A^T A;
+      "circulant"   a cyclic shift of the image becomes a cyclic shift of the measurement, so the
+                    FFT diagonalises A^T A;
       "separable"   A x = M_h x M_w^T with the matrices that `matrices` returns.
 
-    Where the derived `vjp` or `jvp` is much slower than what is known of A, a subclass may override it
-    (`Blur`, `Compose`); the tests hold every override against the derived one.
+    Where the derived `vjp` or `jvp` is much slower than what is known of A, a subclass may override
+    it (`Blur`, `HDRClip`, `Compose`); the tests hold every override against the derived one.
     """
 
     linear: ClassVar[bool] = True
@@ -64,12 +64,12 @@ class Operator(ABC):
         raise NotImplementedError(f"{type(self).__name__} is not separable.")
 
     def constant(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """`make()`, computed once per key and kept with the operator: a transfer function, a matrix.
+        """`make()`, computed once per key and kept with the operator, such as a transfer function.
 
-        key: whatever the value depends on beside the operator's fields, such as size, dtype and device.
+        key: what the value depends on beside the operator's fields: size, dtype, device.
         The tensor can be used inside and outside of inference mode, wherever it was made.
         """
-        constants = self.__dict__.setdefault("_constants", {})
+        constants = vars(self).setdefault("_constants", {})
         if key not in constants:
             with torch.inference_mode(False):
                 constants[key] = make()
@@ -98,7 +98,7 @@ class Operator(ABC):
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """(A(x), u -> J^T u) at x. For a linear operator J^T is the adjoint, whatever x is."""
-        y, pullback = torch.func.vjp(self.__call__, x)
+        y, pullback = torch.func.vjp(self.__call__, x)[:2]
         return y, lambda u: pullback(u)[0]
 
 

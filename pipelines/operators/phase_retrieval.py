@@ -26,8 +26,8 @@ class PhaseRetrieval(Options, Operator):
 
     oversampling: float = option(
         2.0,
-        "Width of the black frame: its pixels are this / 8 of the picture's side, on each side. "
-        "2 doubles nothing but the chance of success; below 1 the picture is rarely found.",
+        "Width of the black frame on each side, in eighths of the picture's side; 2 in the papers. "
+        "Less measures less, and 0 does not determine the picture.",
         min=0.0,
         max=8.0,
         step=0.25,
@@ -46,7 +46,7 @@ class PhaseRetrieval(Options, Operator):
         return int(self.oversampling / 8 * side)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """(H, W) inside the frame. Raises `ValueError` for a size that no picture is measured as."""
+        """(H, W) inside the frame. Raises `ValueError` for a size that no picture leads to."""
         return self._inside(height), self._inside(width)
 
     def _inside(self, framed: int) -> int:

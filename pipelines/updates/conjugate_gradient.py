@@ -20,8 +20,8 @@ Where we depart from the official code, and why:
   2. The result is the same to rounding.
 - A sample stops when its gradient has fallen to `tolerance` times its first, or is exactly zero;
   the official code divides zero by zero there. `tolerance` 0 runs all J steps.
-- Directions are preconditioned for linear operators with P = A^T A 1 + rho, which costs one more
-  pass. For a non-negative A, A^T A <= diag(A^T A 1); for masks the two are equal at every
+- Directions are preconditioned for linear operators with P = A^T A 1 + rho, which costs two more
+  passes. For a non-negative A, A^T A <= diag(A^T A 1); for masks the two are equal at every
   resolution, so one step is enough; a blur that continues the picture by its last pixels gives
   those pixels many times the weight of others, and ten plain steps do not get there. For
   downscaling P is nearly constant and changes little. `preconditioned` off is the official
@@ -61,7 +61,7 @@ class ConjugateGradient(Options):
         max=1000,
     )
     tolerance: float = option(
-        1e-2,
+        0.03,
         "Stop once the gradient has fallen to this fraction of its first value; 0 always runs all "
         "steps.",
         min=0.0,
@@ -181,7 +181,7 @@ def jacobi(operator: Operator, like: Tensor, rho: float) -> Tensor:
     """
     a_1, adjoint = operator.vjp(torch.ones_like(like, dtype=torch.float32))
     p = adjoint(a_1)
-    least = 0.01 * p.flatten(1).mean(1)
+    least = 0.01 * dot(p, torch.ones_like(p)) / p[0].numel()
     return torch.maximum(p, column(least, p)) + rho
 
 

@@ -40,8 +40,8 @@ class LikelihoodGradient(Options):
 
     zeta: float = option(
         0.3,
-        "Step size; 0.3 for super-resolution and deblurring, 0.5 for inpainting in DPS, for 1000 "
-        "steps.",
+        "Step size; in DPS 0.3 for super-resolution and deblurring, 0.5 for inpainting, with 1000 "
+        "steps. With fewer steps take more: 3 with 200.",
         min=0.0,
         max=100.0,
         step=0.05,

@@ -21,6 +21,7 @@ class Surroundings:
     progress:    i / N, the fraction of the run that is done, in [0, 1).
     pullback:    u -> (d x0_hat / d x)^T u through the network; given when the update asks for it.
     changes_resolution: whether the next state has another resolution.
+    factor:      how many times smaller than the full canvas the prediction is.
     """
 
     sigma_next: float
@@ -28,6 +29,7 @@ class Surroundings:
     progress: float = 0.0
     pullback: Callable[[Tensor], Tensor] | None = None
     changes_resolution: bool = False
+    factor: int = 1
 
 
 class MeasurementUpdate(Protocol):

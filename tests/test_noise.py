@@ -1,0 +1,91 @@
+"""Noise belongs to a sample: not to its batch, its order or a global state."""
+
+import pytest
+import torch
+
+from undegrade.pipelines.measurement import Measurement, simulate
+from undegrade.pipelines.noise import per_sample_noise
+from undegrade.pipelines.operators.downscale import Downscale
+from undegrade.pipelines.operators.hdr import HDRClip
+from undegrade.pipelines.subdaps import SamplerOptions
+
+SHAPES = [(3, 37, 31), (3, 74, 62), (1, 1, 1), (3, 1, 7)]  # a run draws at several sizes
+
+
+def drawn(seeds: list[int]) -> list[torch.Tensor]:
+    noise = per_sample_noise(seeds)
+    return [noise(torch.empty(len(seeds), *shape)) for shape in SHAPES]
+
+
+def test_a_sample_is_the_same_alone_in_a_batch_and_in_another_order():
+    together, turned = drawn([5, 11, 7]), drawn([7, 5, 11])
+    for b, seed in enumerate([5, 11, 7]):
+        for alone, batch, other in zip(drawn([seed]), together, turned, strict=True):
+            assert torch.equal(alone[0], batch[b])
+            assert torch.equal(alone[0], other[[7, 5, 11].index(seed)])
+
+
+def test_seeds_and_draws_are_independent_and_normal():
+    noise = per_sample_noise([0, 1, 2**64 - 1])
+    first, second = (noise(torch.empty(3, 1, 100, 100)).flatten(1) for _ in range(2))
+    both = torch.cat([first, second]).double()
+    n = both.shape[1]
+    assert both.mean(1).abs().max() < 5 / n**0.5
+    correlation = both @ both.T / n
+    assert (correlation - torch.eye(6)).abs().max() < 5 * (2 / n) ** 0.5
+
+
+def test_no_global_state_is_read_or_changed():
+    before = torch.get_rng_state()
+    first = drawn([3])
+    assert torch.equal(before, torch.get_rng_state())
+    torch.rand(5)  # moves the global generator
+    assert all(torch.equal(a, b) for a, b in zip(first, drawn([3]), strict=True))
+
+
+def test_noise_is_contiguous_whatever_the_layout_of_the_state():
+    like = torch.empty(2, 3, 8, 6)
+    turned = like.to(memory_format=torch.channels_last)
+    a, b = per_sample_noise([1, 2])(like), per_sample_noise([1, 2])(turned)
+    assert torch.equal(a, b) and a.dtype == torch.float32
+
+
+def test_negative_and_huge_seeds_are_folded_into_the_interval():
+    assert torch.equal(drawn([-1])[0], drawn([2**64 - 1])[0])
+
+
+def test_wrong_number_of_seeds():
+    with pytest.raises(ValueError, match=r"asked for 3 samples, but 2 seeds.* one seed per sample"):
+        per_sample_noise([1, 2])(torch.empty(3, 1, 2, 2))
+
+
+def test_simulated_measurement_has_the_asked_noise(draw):
+    x0 = draw(2, 3, 96, 96)
+    operator = Downscale(2)
+    measurement = simulate(x0, operator, 0.2, per_sample_noise([1, 2]))
+    noise = measurement.y - operator(x0)
+    assert measurement.noise_level == 0.2 and measurement.image_size == (96, 96)
+    assert noise.std().item() == pytest.approx(0.2, rel=5 / (2 * noise.numel()) ** 0.5)
+    clean = simulate(x0, HDRClip(2.0), 1e-3, per_sample_noise([1, 2]))
+    assert (clean.y - HDRClip(2.0)(x0)).abs().max() < 1e-2  # 0.001, not 0.001 times anything
+
+
+Y = torch.zeros(1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "sentence"),
+    [
+        (lambda: Measurement(Y[0], HDRClip(), 0.1), ValueError, r"\(3, 4, 4\); give \(B, C"),
+        (lambda: Measurement(Y[:0], HDRClip(), 0.1), ValueError, r"measurement got a tensor of"),
+        (lambda: Measurement(Y / 0, HDRClip(), 0.1), ValueError, r"NaN or infinite values; repair"),
+        (lambda: Measurement(Y, HDRClip(), 0.0), ValueError, r"noise level is 0\.0; give a number"),
+        (lambda: Measurement(Y, HDRClip(), -0.1), ValueError, r"noise level is -0\.1; give"),
+        (lambda: Measurement(Y, HDRClip(), float("nan")), ValueError, r"noise level is nan; give"),
+        (lambda: Measurement(Y, torch.sin, 0.1), TypeError, r"connect a degradation operator"),
+        (lambda: SamplerOptions(sigma_min=-1.0), ValueError, r"sigma_min is -1\.0; give a number"),
+    ],
+)
+def test_refusals(make, error, sentence):
+    with pytest.raises(error, match=sentence):
+        make()

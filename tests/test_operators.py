@@ -1,0 +1,249 @@
+"""One battery for every degradation operator; joining `CASES` is how an operator gets tested.
+
+Sizes are 37x31 or the nearest legal one, batches have three samples. That each operator is the one
+it says it is stands in test_operator_parity.py.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
+from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
+from undegrade.pipelines.operators.compose import Compose
+from undegrade.pipelines.operators.downscale import Downscale
+from undegrade.pipelines.operators.hdr import HDRClip
+from undegrade.pipelines.operators.inpainting import Inpainting
+from undegrade.pipelines.operators.jpeg import JPEG
+from undegrade.pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
+from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
+from undegrade.pipelines.operators.operator import Operator
+from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
+
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+@dataclass(frozen=True)
+class Case:
+    make: Callable[[], Operator]
+    size: tuple[int, int] = (37, 31)
+
+
+def kernel(side: int) -> torch.Tensor:
+    """Asymmetric, so that a flipped or transposed kernel is noticed."""
+    return torch.rand(side, side, generator=torch.Generator().manual_seed(side)) ** 4
+
+
+def mask(height: int, width: int, batch: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return (torch.rand(batch, 1, height, width, generator=generator) < 0.4).float()
+
+
+class WaveNetwork:
+    """A blur network of one line, smooth and of any precision."""
+
+    code_channels, stride = 3, 4
+
+    def __call__(self, picture, code):
+        code = code.repeat_interleave(4, -2).repeat_interleave(4, -1)
+        return picture + 0.2 * torch.sin(3 * picture.roll(1, -1) + code * picture)
+
+
+LINEAR = {
+    **{
+        f"{border} blur": Case(lambda border=border: KernelBlur(border=border, weights=kernel(7)))
+        for border in ("replicate", "reflect", "circular", "official")
+    },
+    "gaussian blur": Case(lambda: GaussianBlur(std=1.7)),
+    "kernel wider than the picture": Case(lambda: KernelBlur(weights=kernel(61))),
+    "wrapped kernel": Case(lambda: KernelBlur(border="circular", weights=kernel(61))),
+    "straight motion blur": Case(lambda: StraightMotionBlur(length=9.5, angle=30)),
+    "random motion blur": Case(lambda: RandomMotionBlur(border="reflect", side=15, seed=4)),
+    **{
+        f"{kind} / {f}": Case(lambda kind=kind, f=f: Downscale(f, kind), size)
+        for kind in ("bicubic", "bilinear", "area")
+        for f, size in ((2, (38, 30)), (3, (36, 30)), (4, (36, 32)), (8, (40, 32)))
+    },
+    "mask": Case(lambda: Inpainting(mask(37, 31))),
+    "mask per sample": Case(lambda: Inpainting(mask(37, 31, 3))),
+    "nearest x 3": Case(lambda: NearestUpsample(3), (13, 11)),
+    "crop": Case(lambda: Crop(30, 31)),
+    "blur through a level": Case(
+        lambda: Compose((NearestUpsample(2), Crop(37, 31), KernelBlur(weights=kernel(5)))), (20, 16)
+    ),
+    "circular blur through a level": Case(
+        lambda: Compose((NearestUpsample(2), KernelBlur(border="circular", weights=kernel(5))))
+    ),
+    "downscale through a level": Case(
+        lambda: Compose((NearestUpsample(4), Crop(36, 30), Downscale(3))), (10, 8)
+    ),
+    "mask through a level": Case(
+        lambda: Compose((NearestUpsample(2), Crop(37, 31), Inpainting(mask(37, 31)))), (20, 16)
+    ),
+    "blur, then downscale": Case(lambda: Compose((GaussianBlur(std=1.2), Downscale(4))), (36, 32)),
+}
+NONLINEAR = {
+    "hdr": Case(HDRClip),
+    "jpeg": Case(lambda: JPEG(quality=40)),
+    "phase retrieval": Case(PhaseRetrieval),
+    "nonlinear blur": Case(lambda: NonlinearBlur(WaveNetwork(), seed=3)),
+    "hdr through a level": Case(
+        lambda: Compose((NearestUpsample(2), Crop(37, 31), HDRClip(gain=3.0))), (20, 16)
+    ),
+    "blur, clip, mask": Case(
+        lambda: Compose((KernelBlur(weights=kernel(5)), HDRClip(), Inpainting(mask(37, 31))))
+    ),
+}
+CASES = LINEAR | NONLINEAR
+
+
+def cases(table):
+    return pytest.mark.parametrize("case", table.values(), ids=table.keys())
+
+
+def dot(u, v):
+    return (u.double() * v.double()).sum().item()
+
+
+def gap(a, b):
+    """Largest difference, relative to the largest value."""
+    return ((a - b).abs().max() / b.abs().max().clamp(min=1e-30)).item()
+
+
+def structured(name):
+    table = {key: case for key, case in LINEAR.items() if name in case.make().structure}
+    assert table
+    return cases(table)
+
+
+def dense(operator, size):
+    """A's matrix for one channel, float64."""
+    n = size[0] * size[1]
+    return operator(torch.eye(n, dtype=torch.float64).view(n, 1, *size)).flatten(1).T
+
+
+@cases(LINEAR)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_adjoint_and_linearity(case, dtype, draw):
+    operator, tolerance = case.make(), TOLERANCE[dtype]
+    x, z = (draw(3, 3, *case.size, dtype=dtype) for _ in range(2))
+    a_x, adjoint = operator.vjp(x)
+    u = draw(*a_x.shape, dtype=dtype)
+    assert adjoint(u).shape == x.shape
+    assert adjoint(u).dtype == a_x.dtype == dtype
+    assert abs(dot(a_x, u) - dot(x, adjoint(u))) <= tolerance * (a_x.norm() * u.norm()).item()
+    assert torch.equal(operator.jvp(z, x), a_x)
+    assert operator.linear
+    assert gap(operator(2 * x - 0.3 * z), 2 * a_x - 0.3 * operator(z)) < 5 * tolerance
+
+
+@cases(CASES)
+def test_overrides_are_the_derived_derivatives(case, draw):
+    operator = case.make()
+    x, v = (draw(3, 3, *case.size, dtype=torch.float64) for _ in range(2))
+    y, pullback = operator.vjp(x)
+    derived_y, derived = torch.func.vjp(operator.__call__, x)[:2]
+    u = draw(*y.shape, dtype=torch.float64)
+    assert torch.equal(y, derived_y)
+    assert gap(pullback(u), derived(u)[0]) < 1e-10
+    derived_jvp = torch.func.jvp(operator.surrogate, (x,), (v,))[1]
+    assert gap(operator.jvp(x, v), derived_jvp) < 1e-10
+
+
+@cases(NONLINEAR)
+def test_derivatives_agree_with_finite_differences(case, draw):
+    operator = case.make()
+    x, v = (draw(3, 3, *case.size, dtype=torch.float64) for _ in range(2))
+    x, h = 0.3 * x, 1e-6
+    y, pullback = operator.vjp(x)
+    u = draw(*y.shape, dtype=torch.float64)
+    slope = (operator(x + h * v) - operator(x - h * v)) / (2 * h)
+    assert abs(dot(u, slope) - dot(pullback(u), v)) < 1e-4 * abs(dot(u, slope))
+    smooth = (operator.surrogate(x + h * v) - operator.surrogate(x - h * v)) / (2 * h)
+    assert (smooth - operator.jvp(x, v)).norm() < 1e-4 * smooth.norm()
+    assert not operator.linear
+
+
+@cases(CASES)
+def test_a_sample_does_not_depend_on_its_batch_and_inputs_stay(case, draw):
+    operator = case.make()
+    x, v = draw(3, 3, *case.size), draw(3, 3, *case.size)
+    before = x.clone()
+    y, pullback = operator.vjp(x)
+    u = draw(*y.shape)
+    u_before = u.clone()
+    whole = y, pullback(u), operator.jvp(x, v)
+    assert torch.equal(x, before)
+    assert torch.equal(u, u_before)
+    if isinstance(operator, Inpainting) and operator.seen.shape[0] == 3:
+        operator = Inpainting(operator.seen[1:2])
+    y_1, pullback_1 = operator.vjp(x[1:2])
+    alone = y_1, pullback_1(u[1:2]), operator.jvp(x[1:2], v[1:2])
+    for one, many in zip(alone, whole, strict=True):
+        assert gap(one, many[1:2]) < 1e-6
+
+
+@cases(CASES)
+def test_sizes_and_first_guess(case, draw):
+    operator = case.make()
+    y = operator(draw(3, 3, *case.size))
+    whole = any(isinstance(m, Crop) for m in getattr(operator, "operators", (operator,)))
+    if not whole:  # a crop forgets how large the canvas was
+        assert operator.input_size(*y.shape[-2:]) == case.size
+    guess = operator.guess(y)
+    assert tuple(guess.shape) == (3, 3, *operator.input_size(*y.shape[-2:]))
+    assert torch.isfinite(guess).all()
+
+
+@cases(CASES)
+@pytest.mark.parametrize("first", ["inference", "derivative", "plain"])
+def test_constants_serve_every_mode_wherever_they_were_made(case, first, draw):
+    operator = case.make()
+    x = draw(3, 3, *case.size)
+    if first == "derivative":
+        torch.func.vjp(operator.__call__, x)[1](operator(x))
+        torch.func.jvp(operator.surrogate, (x,), (x,))
+    with torch.inference_mode() if first == "inference" else contextlib.nullcontext():
+        y, pullback = operator.vjp(x)
+        back, forth = pullback(y), operator.jvp(x, x)
+    leaf = x.clone().requires_grad_()
+    operator(leaf).backward(y.clone())
+    assert gap(back, leaf.grad) < 1e-5
+    with torch.inference_mode():
+        assert gap(operator.vjp(x)[1](y), back) < 1e-6
+        assert gap(operator.jvp(x, x), forth) < 1e-6
+        assert torch.equal(operator(x), y)
+
+
+@structured("separable")
+def test_separable_operators_are_their_matrices(case, draw):
+    operator = case.make()
+    x = draw(2, 3, *case.size, dtype=torch.float64)
+    rows, columns = operator.matrices(*case.size)
+    assert rows.dtype == columns.dtype == torch.float64
+    assert gap(rows @ x @ columns.T, operator(x)) < 1e-12
+
+
+@structured("one_to_one")
+def test_one_to_one_operators_have_a_diagonal_normal_matrix(case):
+    operator = case.make()
+    A = dense(Inpainting(operator.seen[:1]) if hasattr(operator, "seen") else operator, case.size)
+    assert ((A != 0).sum(1) <= 1).all()
+    normal = A.T @ A
+    assert torch.equal(normal, normal.diagonal().diag())
+
+
+@structured("circulant")
+def test_circulant_operators_commute_with_shifts(case, draw):
+    operator = case.make()
+    x = draw(1, 1, *case.size, dtype=torch.float64)
+
+    def normal(z):
+        return operator.vjp(z)[1](operator(z))
+
+    for shift in ((1, 0), (0, 1), (5, -3)):
+        moved = normal(x.roll(shift, (-2, -1)))
+        assert gap(moved, normal(x).roll(shift, (-2, -1))) < 1e-12

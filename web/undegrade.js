@@ -1,0 +1,33 @@
+// Colours of the pack's own sockets and links.
+import { app } from "../../scripts/app.js";
+
+const COLOURS = {
+  DIFFUSION_PRIOR: "#C27BA0",
+  DEGRADATION_OPERATOR: "#C58B5C",
+  MEASUREMENT: "#5BA3A0",
+  MEASUREMENT_UPDATE: "#93A854",
+  SWITCH_RULE: "#A89B80",
+  RESTORATION_TRAJECTORY: "#7A88C9",
+};
+
+// A theme empties the colours of all types it does not know, when it is loaded and when it changes.
+// Ours then show again; a theme that names one of these types has its way.
+function colour(table) {
+  for (const [type, own] of Object.entries(COLOURS)) {
+    let theme = table[type];
+    Object.defineProperty(table, type, {
+      get: () => theme || own,
+      set: (value) => (theme = value),
+      configurable: true,
+      enumerable: true,
+    });
+  }
+}
+
+app.registerExtension({
+  name: "Undegrade.SocketColours",
+  setup() {
+    colour(LGraphCanvas.link_type_colors);
+    colour(app.canvas.default_connection_color_byType);
+  },
+});
