@@ -163,6 +163,11 @@ class WatchedOperator(Operator):
         """The stand-in."""
         return self.operator.surrogate(x)
 
+    def upsampled(self, factor: int) -> Operator | None:
+        """A U, watched too."""
+        quicker = self.operator.upsampled(factor)
+        return WatchedOperator(quicker) if quicker else None
+
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """(H, W) of the image."""
         return self.operator.input_size(height, width)

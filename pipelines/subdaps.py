@@ -136,6 +136,7 @@ def restore(
     guess = pad_reflect(measurement.operator.guess(measurement.y), *canvas)
     x = pool(guess, factors[0])
     x = x + renoise * sigmas[0] * noise(x)
+    at = {f: level_operator(measurement, canvas, f) for f in set(factors)}
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
         changes = i < last and factors[i + 1] != factor
@@ -144,7 +145,7 @@ def restore(
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         x0_y = x0_hat
         if i < last:
-            at_level = replace(measurement, operator=level_operator(measurement, canvas, factor))
+            at_level = replace(measurement, operator=at[factor])
             done = i / schedule.steps
             around = Surroundings(sigma_next, noise, done, pullback, changes, factor)
             x0_y = update(x0_hat, sigma, at_level, around)
@@ -214,10 +215,13 @@ def predict(prior: Prior, x: Tensor, sigma: float, factor: int, ode_steps: int, 
 
 def level_operator(measurement: Measurement, canvas: tuple[int, int], factor: int) -> Operator:
     """A from the level's canvas: nearest upsampling, crop to the picture, degradation."""
+    cropped = canvas != measurement.image_size
+    if factor > 1 and not cropped and (quicker := measurement.operator.upsampled(factor)):
+        return quicker
     chain: list[Operator] = []
     if factor > 1:
         chain.append(NearestUpsample(factor))
-    if canvas != measurement.image_size:
+    if cropped:
         chain.append(Crop(*measurement.image_size))
     return Compose((*chain, measurement.operator)) if chain else measurement.operator
 

@@ -1,7 +1,6 @@
 """One battery for every degradation operator; joining `CASES` is how an operator gets tested.
 
-Sizes are 37x31 or the nearest legal one, batches have three samples. That each operator is the one
-it says it is stands in test_operator_parity.py.
+Sizes are 37x31 or the nearest legal one. That each is what it says stands in test_operator_parity.
 """
 
 import contextlib
@@ -22,6 +21,7 @@ from undegrade.pipelines.operators.motion_blur import RandomMotionBlur, Straight
 from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
 from undegrade.pipelines.operators.operator import Operator
 from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
+from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 
@@ -83,6 +83,7 @@ LINEAR = {
     "mask through a level": Case(
         lambda: Compose((NearestUpsample(2), Crop(37, 31), Inpainting(mask(37, 31)))), (20, 16)
     ),
+    "polyphase blur": Case(lambda: UpsampledBlur(kernel(7) / kernel(7).sum(), 3), (13, 11)),
     "blur, then downscale": Case(lambda: Compose((GaussianBlur(std=1.2), Downscale(4))), (36, 32)),
 }
 NONLINEAR = {

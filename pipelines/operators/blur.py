@@ -40,7 +40,7 @@ class Blur(Options, Operator):
 
     @abstractmethod
     def kernel(self) -> Tensor:
-        """The blur kernel, (k, k) float32 with an odd k and sum 1."""
+        """The blur kernel, (k, k) with an odd k and sum 1."""
 
     @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]
@@ -51,7 +51,7 @@ class Blur(Options, Operator):
         """(B, C, H, W) -> (B, C, H, W)."""
         height, width = x.shape[-2:]
         first, size = self._frame(height, width)
-        spectrum = torch.fft.rfft2(self._continued(x), s=size) * self._transfer(size, x)
+        spectrum = torch.fft.rfft2(self._continued(x), s=size).mul_(self._transfer(size, x))
         blurred = torch.fft.irfft2(spectrum, s=size)
         return blurred[..., first : first + height, first : first + width]
 
@@ -65,15 +65,25 @@ class Blur(Options, Operator):
         first, size = self._frame(height, width)
         after = (size[0] - first - height, size[1] - first - width)
         reach = self._reach()
-        conjugate = self._transfer(size, x).conj()
+        conjugate = self.constant(
+            ("conjugate", size, x.dtype, x.device),
+            lambda: self._transfer(size, x).conj().resolve_conj(),
+        )
 
         def adjoint(u: Tensor) -> Tensor:
             framed = F.pad(u, (first, after[1], first, after[0]))
-            gathered = torch.fft.irfft2(torch.fft.rfft2(framed) * conjugate, s=size)
+            gathered = torch.fft.irfft2(torch.fft.rfft2(framed).mul_(conjugate), s=size)
             gathered = gathered[..., : height + 2 * reach, : width + 2 * reach]
             return folded(gathered, reach, self.border) if reach else gathered
 
         return self(x), adjoint
+
+    def upsampled(self, factor: int) -> Operator | None:
+        """The polyphase form, for the replicated border; a Gaussian has its matrices."""
+        from .upsampled_blur import UpsampledBlur
+
+        polyphase = self.border == "replicate" and "separable" not in self.structure
+        return UpsampledBlur(self._kernel(), factor) if polyphase else None
 
     def _kernel(self) -> Tensor:
         """`kernel`, made once."""
@@ -130,7 +140,33 @@ class GaussianBlur(Blur):
 
     def kernel(self) -> Tensor:
         """(2 r + 1, 2 r + 1) with r = round(4 std), as scipy's `gaussian_filter` truncates it."""
-        return gaussian_kernel(self.std)
+        g = gaussian_weights(self.std)
+        return g[:, None] * g[None, :]
+
+    @property
+    def structure(self) -> frozenset[str]:  # type: ignore[override]
+        """Separable too, except for the official border."""
+        known = super().structure
+        return known if self.border == "official" else known | {"separable"}
+
+    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """One row of Gaussian weights per output, folded at the border."""
+        return self._rows(height), self._rows(width)
+
+    def _rows(self, size: int) -> Tensor:
+        """(size, size) float64: the one-dimensional blur of signals of that size."""
+        g = gaussian_weights(self.std)
+        r = len(g) // 2
+        position = torch.arange(-r, size + r).unfold(0, len(g), 1)
+        if self.border == "replicate":
+            position = position.clamp(0, size - 1)
+        elif self.border == "circular":
+            position = position % size
+        else:
+            position = size - 1 - (size - 1 - position.abs()).abs()
+        rows = torch.arange(size)[:, None].expand_as(position)
+        empty = torch.zeros(size, size, dtype=torch.float64)
+        return empty.index_put((rows, position), g.expand(position.shape), accumulate=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,12 +203,6 @@ def normalised_kernel(weights: Tensor) -> Tensor:
     if weights.sum() <= 0:
         raise ValueError("The blur kernel is zero everywhere; give one with a positive sum.")
     return (weights / weights.double().sum()).float()
-
-
-def gaussian_kernel(std: float) -> Tensor:
-    """exp(-(u^2 + v^2) / (2 std^2)) on |u|, |v| <= round(4 std), divided by its sum."""
-    g = gaussian_weights(std)
-    return (g[:, None] * g[None, :]).float()
 
 
 def gaussian_weights(std: float) -> Tensor:

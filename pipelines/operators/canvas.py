@@ -7,6 +7,7 @@ the degradation acts on; `pad_reflect` and `pool` go the other way.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +30,10 @@ class NearestUpsample(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, factor h, factor w)."""
         return upsample(x, self.factor)
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """U x and u -> U^T u, the sums of blocks: twice as fast as the derived one."""
+        return self(x), lambda u: block_sum(u, self.factor)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """The size before enlarging."""
@@ -67,7 +72,17 @@ def upsample(x: Tensor, factor: int) -> Tensor:
     """Nearest-neighbour enlargement by an integer, (B, C, h, w) -> (B, C, factor h, factor w)."""
     if factor == 1:
         return x
-    return F.interpolate(x, scale_factor=factor, mode="nearest")
+    b, c, h, w = x.shape  # two copies of whole rows are faster than interpolate
+    wide = x[..., None].expand(b, c, h, w, factor).reshape(b, c, h, 1, w * factor)
+    return wide.expand(b, c, h, factor, w * factor).reshape(b, c, h * factor, w * factor)
+
+
+def block_sum(u: Tensor, factor: int) -> Tensor:
+    """The adjoint of `upsample`: the sum of every factor x factor block."""
+    rows = [u[..., i::factor, :] for i in range(factor)]
+    u = sum(rows[1:], rows[0])
+    columns = [u[..., i::factor] for i in range(factor)]
+    return sum(columns[1:], columns[0])
 
 
 def pool(x: Tensor, factor: int) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .operator import Operator
 
+MERGED_SIDE = 160  # pixels; beyond it dense products cost more than the members' own ways
+
 
 @dataclass(frozen=True, eq=False)
 class Compose(Operator):
@@ -43,9 +45,28 @@ class Compose(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """A_K(... A_1(x))."""
+        if self._merges(x):
+            rows, columns = self._merged(x)
+            return rows @ x @ columns.T
         for operator in self.operators:
             x = operator(x)
         return x
+
+    def _merges(self, x: Tensor) -> bool:
+        """Whether two small matrices do the whole chain's work, as at the coarse levels."""
+        small = max(x.shape[-2:]) <= MERGED_SIDE
+        return small and self.linear and "separable" in self.structure
+
+    def _merged(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The products of all rows' and of all columns' matrices.
+
+        One small pair in place of a chain that goes through the full size.
+        """
+        height, width = x.shape[-2:]
+        key = (height, width, x.dtype, x.device)
+        rows = self.constant(("rows", *key), lambda: self.matrices(height, width)[0].to(x))
+        columns = self.constant(("columns", *key), lambda: self.matrices(height, width)[1].to(x))
+        return rows, columns
 
     def surrogate(self, x: Tensor) -> Tensor:
         """The members' stand-ins, chained."""
@@ -64,6 +85,9 @@ class Compose(Operator):
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The chain rule over the members' own `vjp`, so that their overrides are used."""
+        if self._merges(x):
+            rows, columns = self._merged(x)
+            return self(x), lambda u: rows.T @ u @ columns
         pullbacks = []
         for operator in self.operators:
             x, pullback = operator.vjp(x)

@@ -63,6 +63,10 @@ class Operator(ABC):
         """(M_h, M_w) in float64 with A x = M_h x M_w^T for an image of height x width."""
         raise NotImplementedError(f"{type(self).__name__} is not separable.")
 
+    def upsampled(self, factor: int) -> Operator | None:
+        """A U with nearest enlargement U by `factor`, where one operator is quicker than two."""
+        return None
+
     def constant(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """`make()`, computed once per key and kept with the operator, such as a transfer function.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..operators.operator import Operator
 
-NAMES = "masks, downscaling, and blurs with the border 'circular'"
+NAMES = "masks, downscaling, Gaussian blurs, and blurs with the border 'circular'"
 
 
 def minimise_exactly(operator: Operator, y: Tensor, x0_hat: Tensor, rho: float) -> Tensor:

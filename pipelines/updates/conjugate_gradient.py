@@ -77,8 +77,8 @@ class ConjugateGradient(Options):
     )
     solver: str = option(
         "conjugate gradient",
-        "'exact' solves in closed form where the operator allows it: masks, downscaling, and "
-        "blurs with the border 'circular'.",
+        "'exact' solves in closed form where the operator allows it: masks, downscaling, "
+        "Gaussian blurs, and blurs with the border 'circular'.",
         choices=("conjugate gradient", "exact"),
     )
     prior_std: float = option(
@@ -179,10 +179,14 @@ def jacobi(operator: Operator, like: Tensor, rho: float) -> Tensor:
     Kept from falling below a hundredth of its mean: any positive P leads to the same minimum, and
     an operator with negative weights may give less.
     """
-    a_1, adjoint = operator.vjp(torch.ones_like(like, dtype=torch.float32))
-    p = adjoint(a_1)
-    least = 0.01 * dot(p, torch.ones_like(p)) / p[0].numel()
-    return torch.maximum(p, column(least, p)) + rho
+
+    def diagonal() -> Tensor:
+        a_1, adjoint = operator.vjp(torch.ones_like(like, dtype=torch.float32))
+        p = adjoint(a_1)
+        least = 0.01 * dot(p, torch.ones_like(p)) / p[0].numel()
+        return torch.maximum(p, column(least, p))
+
+    return operator.constant(("jacobi", like.shape, like.device), diagonal) + rho
 
 
 def next_residual(
@@ -205,7 +209,8 @@ def dot(u: Tensor, v: Tensor) -> Tensor:
 
     Each sample is summed by itself: how a batched sum is split among threads depends on the batch.
     """
-    return torch.stack([(a * b).sum() for a, b in zip(u, v, strict=True)])
+    pairs = zip(u.flatten(1), v.flatten(1), strict=True)
+    return torch.stack([torch.dot(a, b) for a, b in pairs])
 
 
 def ratio(numerator: Tensor, denominator: Tensor, running: Tensor) -> Tensor:
