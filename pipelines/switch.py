@@ -91,10 +91,12 @@ class NoiseFloor(Options):
     the update has nothing left to say but noise. Task, operator, noise level and number of CG steps
     all enter through y', so `ratio` has the same meaning for every task. Costs one more update a
     step.
+    The default is one half: in a good run the prediction has already fitted part of the noise, so
+    that its residual lies below the floor, and a ratio of 1 ends the noise too early.
     """
 
     ratio: float = option(
-        1.0,
+        0.5,
         "How many times the move that noise alone would cause still counts as noise.",
         min=0.0,
         max=100.0,

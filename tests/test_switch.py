@@ -69,10 +69,10 @@ def test_noise_floor_decides_per_sample(draw):
     edge = 0.1 * per_sample_noise([0])(x0_hat[:1]).square().mean().item() ** 0.5
     y = x0_hat + edge * near[:, None, None, None]
     x0_y = ConjugateGradient()(x0_hat, 0.2, Measurement(y, SEE_ALL, 0.1))
-    assert torch.equal(NoiseFloor()(updated(x0_hat, x0_y, y)), near < 1)
+    assert torch.equal(NoiseFloor(1.0)(updated(x0_hat, x0_y, y)), near < 1)
     for b in range(6):
         s = slice(b, b + 1)
-        assert NoiseFloor()(updated(x0_hat[s], x0_y[s], y[s])).item() == (near[b] < 1).item()
+        assert NoiseFloor(1.0)(updated(x0_hat[s], x0_y[s], y[s])).item() == (near[b] < 1).item()
 
 
 @pytest.mark.parametrize("update", [ConjugateGradient(), ConjugateGradient(tolerance=0.0)])
