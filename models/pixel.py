@@ -148,4 +148,5 @@ def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> Pix
         trained_factors=(1, 2, 4),
         name=name,
     )
-    return PixelPrior(network.to(memory_format=torch.channels_last), spec)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return PixelPrior(network, spec)

@@ -162,7 +162,8 @@ class RandomMaskNode:
     def draw(self, image: Tensor, seed: int, **options: Any) -> tuple[Tensor]:
         """One mask for the whole batch."""
         pixels, _ = to_pixels(image)
-        return (to_mask(1 - RandomMask(**options).seen(*pixels.shape[-2:], seed)),)
+        height, width = pixels.shape[-2:]
+        return (to_mask(1 - RandomMask(**options).seen(height, width, seed)),)
 
 
 class BoxMaskNode:
@@ -185,7 +186,8 @@ class BoxMaskNode:
     def draw(self, image: Tensor, **options: Any) -> tuple[Tensor]:
         """One mask for the whole batch."""
         pixels, _ = to_pixels(image)
-        return (to_mask(1 - BoxMask(**options).seen(*pixels.shape[-2:])),)
+        height, width = pixels.shape[-2:]
+        return (to_mask(1 - BoxMask(**options).seen(height, width)),)
 
 
 def remember(m: Measurement, layout: Layout) -> PictureMeasurement:

@@ -29,7 +29,7 @@ def lpips(x: Tensor, truth: Tensor) -> Tensor | None:
     installed."""
     if importlib.util.find_spec("lpips") is None:
         return None
-    import lpips as package
+    import lpips as package  # type: ignore[import-not-found]
 
     network = package.LPIPS(net="alex", verbose=False).to(x.device)
     with torch.no_grad():

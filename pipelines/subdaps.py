@@ -209,7 +209,7 @@ def predict(prior: Prior, x: Tensor, sigma: float, factor: int, ode_steps: int, 
 
     if not backward:
         return x0_of(x), None
-    x0_hat, pullback = torch.func.vjp(x0_of, x)
+    x0_hat, pullback = torch.func.vjp(x0_of, x)[:2]
     return x0_hat, lambda u: pullback(u)[0]
 
 
