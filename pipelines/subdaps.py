@@ -57,8 +57,8 @@ class SamplerOptions(Options):
     """
 
     steps: int = option(
-        20,
-        "Sampling steps N. 20 for the built-in prior, 100 for the published ones.",
+        30,
+        "Sampling steps N. 30 for the built-in prior, 100 for the published ones.",
         min=1,
         max=10000,
     )
@@ -79,9 +79,9 @@ class SamplerOptions(Options):
         advanced=True,
     )
     renoise: float = option(
-        0.8,
+        0.9,
         "How much noise is drawn at the start and at every stochastic step. 1 is the papers' and "
-        "samples the posterior, for uncertainty too; 0.8 comes nearer the truth with the built-in "
+        "samples the posterior, for uncertainty too; 0.9 comes nearer the truth with the built-in "
         "prior; 0 is plug-and-play restoration (one answer, best with sigma_max near 0.6).",
         min=0.0,
         max=1.0,

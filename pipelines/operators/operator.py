@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Operator(ABC):
@@ -67,11 +69,11 @@ class Operator(ABC):
         """A U with nearest enlargement U by `factor`, where one operator is quicker than two."""
         return None
 
-    def constant(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    def constant(self, key: Hashable, make: Callable[[], T]) -> T:
         """`make()`, computed once per key and kept with the operator, such as a transfer function.
 
         key: what the value depends on beside the operator's fields: size, dtype, device.
-        The tensor can be used inside and outside of inference mode, wherever it was made.
+        A tensor can be used inside and outside of inference mode, wherever it was made.
         """
         constants = vars(self).setdefault("_constants", {})
         if key not in constants:

@@ -52,10 +52,15 @@ def solve_circulant(operator: Operator, adjoint, b: Tensor, rho: float) -> Tenso
 
 def solve_separable(operator: Operator, adjoint, b: Tensor, rho: float) -> Tensor:
     """(A^T A + rho)^-1 b with the eigenvectors of M_h^T M_h and M_w^T M_w."""
-    m_h, m_w = operator.matrices(*b.shape[-2:])
-    (l_h, v_h), (l_w, v_w) = (torch.linalg.eigh((m.T @ m).cpu()) for m in (m_h, m_w))
-    v_h, v_w = v_h.to(b), v_w.to(b)
-    eigenvalues = (l_h[:, None] * l_w[None, :]).to(b)
+    height, width = b.shape[-2:]
+
+    def decomposed() -> tuple[Tensor, Tensor, Tensor]:
+        pairs = (torch.linalg.eigh(m.T @ m) for m in operator.matrices(height, width))
+        (l_h, v_h), (l_w, v_w) = pairs
+        return v_h.to(b), v_w.to(b), (l_h[:, None] * l_w[None, :]).to(b)
+
+    key = ("eigenvectors", height, width, b.dtype, b.device)
+    v_h, v_w, eigenvalues = operator.constant(key, decomposed)
     return v_h @ ((v_h.T @ b @ v_w) / (eigenvalues + rho)) @ v_w.T
 
 

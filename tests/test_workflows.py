@@ -1,0 +1,87 @@
+"""The shipped workflows: sound, complete, and running."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from undegrade import NODE_CLASS_MAPPINGS
+from undegrade.headless.cli import Pack, main
+from undegrade.headless.folders import Folders
+from undegrade.headless.load import load
+from undegrade.headless.signature import Catalog
+from undegrade.headless.stock import stock_classes, stock_titles
+from undegrade.headless.validation import validate
+
+FOLDER = Path(__file__).resolve().parent.parent / "workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.json"))
+NEEDS_WEIGHTS = {"nonlinear_deblur"}
+SMALL = {  # enough to run every node, for a picture of 48x40
+    "UndegradePosteriorSampler": {"steps": 3, "samples": 2},
+    "UndegradeLangevinMeasurementUpdate": {"iterations": 2},
+    "UndegradeMotionBlur": {"side": 9, "length": 5.0},
+    "UndegradeDownscale": {"factor": 2},
+    "ImageScaleBy": {"scale_by": 2.0},
+}
+each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+
+
+def nodes_of(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["nodes"]
+
+
+def test_every_node_of_the_pack_is_used():
+    used = {node["type"] for path in WORKFLOWS for node in nodes_of(path)}
+    assert set(NODE_CLASS_MAPPINGS) <= used
+
+
+@each
+def test_it_explains_itself_and_has_a_thumbnail(path):
+    notes = [n for n in nodes_of(path) if n["type"] == "MarkdownNote"]
+    assert len(notes) == 1 and len(notes[0]["widgets_values"][0]) > 100
+    with Image.open(path.with_suffix(".jpg")) as thumbnail:
+        assert thumbnail.format == "JPEG" and 300 <= thumbnail.width <= 1200
+
+
+@each
+def test_seeds_are_fixed(path):
+    for node in nodes_of(path):
+        values = node.get("widgets_values") or []
+        assert not {"randomize", "increment", "decrement"} & {v for v in values if isinstance(v, str)}
+
+
+@each
+def test_nothing_is_wrong_with_it(path, tmp_path):
+    folders = Folders.around(path, tmp_path)
+    pack = Pack.load()
+    classes = {**stock_classes(folders), **pack.classes}
+    catalog = Catalog(classes, {**stock_titles(), **pack.titles})
+    assert validate(load(path, catalog).graph(), catalog) == []
+
+
+@each
+def test_it_runs(path, tmp_path):
+    if path.stem in NEEDS_WEIGHTS:
+        pytest.skip("needs GOPRO_wVAE.pth")
+    image = torch.rand(40, 48, 3, generator=torch.Generator().manual_seed(0))
+    Image.fromarray((image * 255).byte().numpy()).save(tmp_path / "photo.png")
+    settings = []
+    for node in nodes_of(path):
+        for widget, value in SMALL.get(node["type"], {}).items():
+            if not is_linked(node, widget):
+                settings += ["--set", f"{node['id']}.{widget}={value}"]
+    output = tmp_path / "out"
+    given = ["--input", str(tmp_path / "photo.png"), "--output", str(output), "--quiet"]
+    assert main(["run", str(path), *given, *settings]) == 0
+    saved = [p for p in output.rglob("*.png") if "preview" not in p.parts]
+    assert saved
+    for picture in saved:
+        with Image.open(picture) as restored:
+            assert json.loads(restored.text["workflow"])["nodes"]
+
+
+def is_linked(node: dict, widget: str) -> bool:
+    slots = [i for i in node.get("inputs", []) if i["name"] == widget]
+    return bool(slots and slots[0].get("link"))
