@@ -40,7 +40,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x: (B, width, h, w), emb: (B, embedding)."""
         scale, shift = self.e(emb)[:, :, None, None].chunk(2, dim=1)
-        return x + self.b(F.silu(self.a(x) * (1 + scale) + shift))
+        h = F.silu(torch.addcmul(shift, self.a(x), 1 + scale))
+        return self.b(h).add_(x)  # in place: a fifth of the time goes into reading and writing
 
 
 class PixelNetwork(nn.Module):
