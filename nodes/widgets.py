@@ -58,5 +58,5 @@ def expect(value: Any, kind: type | tuple[type, ...], name: str, connect: str) -
     Raises `TypeError` telling what to connect.
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is a {type(value).__name__}; connect {connect}.")
+        raise TypeError(f"{name} is of type {type(value).__name__}; connect {connect}.")
     return value

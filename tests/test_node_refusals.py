@@ -50,16 +50,16 @@ def test_progress_counts_network_calls_and_shows_pictures():
 @pytest.mark.parametrize(
     ("node_id", "given", "said"),
     [
-        ("UndegradeDegradeImage", {"image": photo(), "operator": 1}, "operator is a int; connect"),
-        ("UndegradePosteriorSampler", {"prior": 1, "measurement": None}, "prior is a int; connect"),
+        ("UndegradeDegradeImage", {"image": photo(), "operator": 1}, "operator is of type int; connect"),
+        ("UndegradePosteriorSampler", {"prior": 1, "measurement": None}, "prior is of type int; connect"),
         (
             "UndegradePosteriorSampler",
             {"prior": small_prior(), "measurement": photo()},
-            "measurement is a Tensor; connect",
+            "measurement is of type Tensor; connect",
         ),
         ("UndegradeTrajectoryCorrector", {"trajectory": 3}, "connect Posterior Sampler"),
-        ("UndegradeMultiResolutionPrior", {"prior": None}, "prior is a NoneType; connect"),
-        ("UndegradeComposeOperators", {"first": None, "second": None}, "first is a NoneType"),
+        ("UndegradeMultiResolutionPrior", {"prior": None}, "prior is of type NoneType; connect"),
+        ("UndegradeComposeOperators", {"first": None, "second": None}, "first is of type NoneType"),
     ],
 )
 def test_wrong_kinds_on_custom_sockets(node_id, given, said):
