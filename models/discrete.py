@@ -26,3 +26,17 @@ def vp_sigmas(precision: torch.dtype = torch.float64) -> Tensor:
     betas = torch.linspace(BETA_FIRST, BETA_LAST, TIMESTEPS, dtype=precision)
     abar = (1 - betas).cumprod(0).double()
     return (1 - abar).sqrt() / abar.sqrt()
+
+
+def timestep_of(sigma: Tensor, sigmas: Tensor) -> Tensor:
+    """The time of a noise level, interpolated linearly in log sigma between those of a table.
+
+    sigma: (B,), each above 0; sigmas: (T,) ascending, T >= 2, such as `vp_sigmas()`.
+    Returns (B,) times in [0, T - 1], in the dtype and on the device of `sigma`: exactly t at
+    sigmas[t] (rounded to that dtype), and the nearer end for a noise level outside the table.
+    """
+    table = sigmas.to(sigma.dtype).to(sigma.device)
+    above = torch.searchsorted(table, sigma.contiguous()).clamp(1, len(table) - 1)
+    low, high = table[above - 1], table[above]
+    share = (sigma / low).log() / (high / low).log()
+    return above - 1 + share.clamp(0, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import pixel
+from . import adm, pixel
 from .prior import Prior
 from .weights import UnsupportedWeightsError, read_tensors
 
@@ -32,7 +32,10 @@ class Architecture:
     load: Callable[[Tensors, dict[str, str], str], Prior]
 
 
-ARCHITECTURES = (Architecture("Undegrade pixel prior", pixel.detect, pixel.load),)
+ARCHITECTURES = (
+    Architecture("Undegrade pixel prior", pixel.detect, pixel.load),
+    Architecture("ADM (guided diffusion)", adm.detect, adm.load),
+)
 
 
 def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Prior:
@@ -46,7 +49,8 @@ def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Pr
     for architecture in ARCHITECTURES:
         if architecture.detect(tensors):
             prior = architecture.load(tensors, metadata, path.name)
-            network_of(prior).to(dtype).requires_grad_(False).eval()
+            network = torch.nn.Module.to(network_of(prior), dtype)  # diffusers' own `to` warns
+            network.requires_grad_(False).eval()
             return prior
     known = ", ".join(architecture.name for architecture in ARCHITECTURES)
     some = ", ".join(list(tensors)[:3])

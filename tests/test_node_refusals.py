@@ -50,8 +50,16 @@ def test_progress_counts_network_calls_and_shows_pictures():
 @pytest.mark.parametrize(
     ("node_id", "given", "said"),
     [
-        ("UndegradeDegradeImage", {"image": photo(), "operator": 1}, "operator is of type int; connect"),
-        ("UndegradePosteriorSampler", {"prior": 1, "measurement": None}, "prior is of type int; connect"),
+        (
+            "UndegradeDegradeImage",
+            {"image": photo(), "operator": 1},
+            "operator is of type int; connect",
+        ),
+        (
+            "UndegradePosteriorSampler",
+            {"prior": 1, "measurement": None},
+            "prior is of type int; connect",
+        ),
         (
             "UndegradePosteriorSampler",
             {"prior": small_prior(), "measurement": photo()},
