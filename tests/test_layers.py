@@ -154,7 +154,7 @@ def misnamed(root: Path) -> list[str]:
     """File names that say nothing, or hide a module of the standard library from a script."""
     vague = [str(file) for file, _, _ in sources(root, (*LAYERS, "benchmarks"))
              if VAGUE.fullmatch(file.stem)]
-    hiding = {p.stem for folder in SCRIPTS for p in (root / folder).iterdir()
+    hiding = {p.stem for folder in SCRIPTS for p in (root / folder).glob("*")
               if (p.suffix == ".py" or p.is_dir()) and p.stem in sys.stdlib_module_names}
     return vague + sorted(hiding)
 
