@@ -14,9 +14,8 @@ from ..pipelines.operators.inpainting import Inpainting
 from ..pipelines.operators.jpeg import JPEG
 from ..pipelines.operators.operator import Operator
 from ..pipelines.operators.phase_retrieval import PhaseRetrieval
-from ..pipelines.options import Options
 from .images import to_planes
-from .widgets import expect, socket, widgets_of
+from .widgets import expect, options_node, socket
 
 CATEGORY = "Undegrade/degradation"
 OPERATOR_TOOLTIP = (
@@ -24,50 +23,46 @@ OPERATOR_TOOLTIP = (
 )
 
 
-def operator_node(cls: type[Options], description: str, aliases: tuple[str, ...]) -> type:
-    """The node class of an operator whose options are all there is to ask."""
+SHARED = {
+    "CATEGORY": CATEGORY,
+    "RETURN_TYPES": ("DEGRADATION_OPERATOR",),
+    "RETURN_NAMES": ("operator",),
+    "OUTPUT_TOOLTIPS": (OPERATOR_TOOLTIP,),
+}
 
-    def make(self: object, **options: Any) -> tuple[Operator]:
-        return (cls(**options),)  # type: ignore[return-value]
-
-    return type(
-        f"{cls.__name__}Node",
-        (),
-        {
-            "__doc__": f"Widgets -> {cls.__name__}.",
-            "DESCRIPTION": description,
-            "SEARCH_ALIASES": aliases,
-            "CATEGORY": CATEGORY,
-            "FUNCTION": "make",
-            "RETURN_TYPES": ("DEGRADATION_OPERATOR",),
-            "RETURN_NAMES": ("operator",),
-            "OUTPUT_TOOLTIPS": (OPERATOR_TOOLTIP,),
-            "INPUT_TYPES": classmethod(lambda _: {"required": widgets_of(cls)}),
-            "make": make,
-        },
-    )
-
-
-DownscaleNode = operator_node(
+DownscaleNode = options_node(
     Downscale,
+    SHARED,
     "A picture made smaller by a whole factor, antialiased. The measurement of super-resolution.",
-    ("super-resolution", "reduce", "resize", "low resolution"),
+    "super-resolution",
+    "reduce",
+    "resize",
+    "low resolution",
 )
-HDRClipNode = operator_node(
+HDRClipNode = options_node(
     HDRClip,
+    SHARED,
     "Contrast raised until highlights and shadows clip. Undoing it is high dynamic range recovery.",
-    ("overexposure", "clipping", "high dynamic range"),
+    "overexposure",
+    "clipping",
+    "high dynamic range",
 )
-JPEGNode = operator_node(
+JPEGNode = options_node(
     JPEG,
+    SHARED,
     "JPEG compression at a quality from 1 to 100, as a differentiable codec (kornia).",
-    ("compression", "artifacts", "blocking"),
+    "compression",
+    "artifacts",
+    "blocking",
 )
-PhaseRetrievalNode = operator_node(
+PhaseRetrievalNode = options_node(
     PhaseRetrieval,
+    SHARED,
     "Only the magnitude of the padded picture's Fourier transform. Hard: draw several samples, "
     "use the Langevin update, and keep the best.",
-    ("Fourier", "magnitude", "diffraction"),
+    "Fourier",
+    "magnitude",
+    "diffraction",
 )
 
 

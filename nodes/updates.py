@@ -8,84 +8,48 @@ from ..pipelines.switch import FixedThreshold, NoiseFloor, SwitchRule, never
 from ..pipelines.updates.conjugate_gradient import ConjugateGradient
 from ..pipelines.updates.gradient import LikelihoodGradient
 from ..pipelines.updates.langevin import Langevin
-from ..pipelines.updates.update import MeasurementUpdate
-from .widgets import widgets_of
+from .widgets import options_node, widgets_of
 
 CATEGORY = "Undegrade/posterior"
+SHARED = {
+    "CATEGORY": CATEGORY,
+    "RETURN_TYPES": ("MEASUREMENT_UPDATE",),
+    "RETURN_NAMES": ("update",),
+    "OUTPUT_TOOLTIPS": ("How the sampler moves its predictions towards the measurement.",),
+}
 
-
-class ConjugateGradientUpdate:
-    """Widgets -> MEASUREMENT_UPDATE."""
-
-    DESCRIPTION = (
-        "Moves every prediction to the most probable picture given the measurement, by conjugate "
-        "gradients (SubDAPS++): argmin 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2. What the sampler "
-        "uses when no update is connected."
-    )
-    SEARCH_ALIASES = ("data consistency", "CG", "SubDAPS++", "proximal")
-    CATEGORY = CATEGORY
-    FUNCTION = "make"
-    RETURN_TYPES = ("MEASUREMENT_UPDATE",)
-    RETURN_NAMES = ("update",)
-    OUTPUT_TOOLTIPS = ("How the sampler moves its predictions towards the measurement.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """The widgets."""
-        return {"required": widgets_of(ConjugateGradient)}
-
-    def make(self, **options: Any) -> tuple[MeasurementUpdate]:
-        """The update."""
-        return (ConjugateGradient(**options),)
-
-
-class LangevinUpdate:
-    """Widgets -> MEASUREMENT_UPDATE."""
-
-    DESCRIPTION = (
-        "Draws every prediction from its neighbourhood given the measurement, by Langevin "
-        "dynamics (DAPS, SubDAPS). Slower than conjugate gradients, and it works for any "
-        "operator, phase retrieval too."
-    )
-    SEARCH_ALIASES = ("data consistency", "DAPS", "MCMC", "SubDAPS")
-    CATEGORY = CATEGORY
-    FUNCTION = "make"
-    RETURN_TYPES = ("MEASUREMENT_UPDATE",)
-    RETURN_NAMES = ("update",)
-    OUTPUT_TOOLTIPS = ("How the sampler moves its predictions towards the measurement.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """The widgets."""
-        return {"required": widgets_of(Langevin)}
-
-    def make(self, **options: Any) -> tuple[MeasurementUpdate]:
-        """The update."""
-        return (Langevin(**options),)
-
-
-class GradientUpdate:
-    """Widgets -> MEASUREMENT_UPDATE."""
-
-    DESCRIPTION = (
-        "Follows the likelihood's gradient back through the network (DPS, SubDPS), with DDPM's "
-        "ancestral steps. Needs several hundred steps and the memory of a backward pass."
-    )
-    SEARCH_ALIASES = ("DPS", "diffusion posterior sampling", "guidance", "SubDPS")
-    CATEGORY = CATEGORY
-    FUNCTION = "make"
-    RETURN_TYPES = ("MEASUREMENT_UPDATE",)
-    RETURN_NAMES = ("update",)
-    OUTPUT_TOOLTIPS = ("How the sampler moves its predictions towards the measurement.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """The widgets."""
-        return {"required": widgets_of(LikelihoodGradient)}
-
-    def make(self, **options: Any) -> tuple[MeasurementUpdate]:
-        """The update."""
-        return (LikelihoodGradient(**options),)
+ConjugateGradientUpdate = options_node(
+    ConjugateGradient,
+    SHARED,
+    "Moves every prediction to the most probable picture given the measurement, by conjugate "
+    "gradients (SubDAPS++): argmin 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2. What the sampler "
+    "uses when no update is connected.",
+    "data consistency",
+    "CG",
+    "SubDAPS++",
+    "proximal",
+)
+LangevinUpdate = options_node(
+    Langevin,
+    SHARED,
+    "Draws every prediction from its neighbourhood given the measurement, by Langevin dynamics "
+    "(DAPS, SubDAPS). Slower than conjugate gradients, and it works for any operator, phase "
+    "retrieval too.",
+    "data consistency",
+    "DAPS",
+    "MCMC",
+    "SubDAPS",
+)
+GradientUpdate = options_node(
+    LikelihoodGradient,
+    SHARED,
+    "Follows the likelihood's gradient back through the network (DPS, SubDPS), with DDPM's "
+    "ancestral steps. Needs several hundred steps and the memory of a backward pass.",
+    "DPS",
+    "diffusion posterior sampling",
+    "guidance",
+    "SubDPS",
+)
 
 
 class DeterministicSwitch:

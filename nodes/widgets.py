@@ -60,3 +60,23 @@ def expect(value: Any, kind: type | tuple[type, ...], name: str, connect: str) -
     if not isinstance(value, kind):
         raise TypeError(f"{name} is of type {type(value).__name__}; connect {connect}.")
     return value
+
+
+def options_node(cls: type, shared: dict[str, Any], description: str, *aliases: str) -> type:
+    """The node class of an options dataclass whose fields are all there is to ask.
+
+    shared: what such nodes have in common: CATEGORY, RETURN_TYPES, RETURN_NAMES, OUTPUT_TOOLTIPS.
+    """
+
+    def make(self: object, **options: Any) -> tuple[Any]:
+        return (cls(**options),)
+
+    own = {
+        "__doc__": f"Widgets -> {cls.__name__}.",
+        "DESCRIPTION": description,
+        "SEARCH_ALIASES": aliases,
+        "FUNCTION": "make",
+        "INPUT_TYPES": classmethod(lambda _: {"required": widgets_of(cls)}),
+        "make": make,
+    }
+    return type(f"{cls.__name__}Node", (), {**shared, **own})
