@@ -12,7 +12,7 @@ INSTALL := $(PY) -m pip install --disable-pip-version-check --constraint constra
 .DEFAULT_GOAL := test
 
 demo: $(READY)
-	OMP_NUM_THREADS=2 $(PY) benchmarks/demo.py --output output
+	OMP_NUM_THREADS=1 $(PY) benchmarks/demo.py --output output
 
 test: $(READY)
 	$(PY) -m ruff check .

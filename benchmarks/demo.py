@@ -155,6 +155,7 @@ def main() -> int:
     parser.add_argument("--photo", action="append", choices=EVALUATION, help="may be repeated")
     parser.add_argument("--workflows", type=Path, default=pack.ROOT / "workflows")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # more gain little on small pictures, and stall on a busy machine
     options.output.mkdir(parents=True, exist_ok=True)
     names = options.photo or DEFAULT_PHOTOS
     jobs = [(stem, name) for stem in WORKFLOWS for name in names]
