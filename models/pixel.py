@@ -4,8 +4,9 @@ Fully convolutional, without normalisation or attention, so nothing depends on t
 EDM preconditioning (Karras et al., 2022, arXiv 2206.00364, section 5):
 
     x0_hat = c_skip x + c_out F(c_in x, ln(sigma) / 4, level)
-    c_skip = sd^2 / (sigma^2 + sd^2), c_out = sigma sd / sqrt(sigma^2 + sd^2), c_in = 1 /
-    sqrt(sigma^2 + sd^2)
+    c_skip = sd^2 / (sigma^2 + sd^2)
+    c_out = sigma sd / sqrt(sigma^2 + sd^2)
+    c_in = 1 / sqrt(sigma^2 + sd^2)
 
 with sd = 0.5. `level` is 0, 1, 2 for pictures at full, half and quarter resolution. Attribute names
 (`inp`, `enc`, `down`, `up`, `dec`, `out`, `emb`, and `a`, `b`, `e` of a block) are the tensor names
@@ -89,8 +90,7 @@ class PixelNetwork(nn.Module):
 
     @staticmethod
     def _features(c: Tensor, level: Tensor) -> Tensor:
-        """[sin(c f), cos(c f), c, level, level^2 / 2] with 16 frequencies f from 0.5 to 8, (B,
-        35)."""
+        """(B, 35): [sin(c f), cos(c f), c, level, level^2 / 2], 16 frequencies f from 0.5 to 8."""
         f = torch.linspace(math.log(0.5), math.log(8), FREQUENCIES, device=c.device).exp()
         angle = c[:, None] * f
         scalars = torch.stack([c, level, level**2 / 2], dim=1)

@@ -123,7 +123,7 @@ class PosteriorSampler:
                 corrector.add(step)
             if keep_trajectory:
                 kept.append(on_cpu(step))
-            progress.preview = to_preview(full_size(step.x0_hat, step)[:1])
+            progress.preview = to_preview(full_size(step.x0_hat[:1], step))
         assert step is not None
         layout = getattr(measurement, "layout", Layout())
         image = to_image(picture(step.x0_hat, step.size), layout)

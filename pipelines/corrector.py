@@ -19,8 +19,7 @@ it gives I1 = I2 = 0, the limit.
 
 The recurrence runs online with two images held. After a change of resolution x_c and x0_y,i are
 enlarged by nearest neighbour, as the official code does. The result is the state at sigma_{N-1} and
-not
-an x0: it carries noise of that level. In the paper's variance-preserving scale, which the
+not an x0: it carries noise of that level. In the paper's variance-preserving scale, which the
 official code clips to [-1, 1], it is x_c / sqrt(1 + sigma_{N-1}^2).
 """
 

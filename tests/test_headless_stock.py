@@ -4,33 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from undegrade.headless.folders import Folders
 from undegrade.headless.stock import stock_classes
 
 H, W = 37, 31
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return Folders(tmp_path / "out", (tmp_path,))
-
-
-@pytest.fixture
-def call(folders):
-    """Run a stock node as a run does: call(id, **inputs), defaults filled in."""
-    classes = stock_classes(folders)
-
-    def run(name, **inputs):
-        node = classes[name]()
-        spec = node.INPUT_TYPES()
-        known = {**spec["required"], **spec.get("optional", {}), **spec.get("hidden", {})}
-        assert set(inputs) <= set(known)
-        defaults = {n: s[1]["default"] for n, s in spec["required"].items()
-                    if len(s) > 1 and "default" in s[1]}
-        with torch.inference_mode():
-            return getattr(node, node.FUNCTION)(**{**defaults, **inputs})
-
-    return run
 
 
 @pytest.fixture

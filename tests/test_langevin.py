@@ -2,35 +2,16 @@
 
 import pytest
 import torch
+from dense_twins import asymmetric, dense, dense_minimum
 
 from undegrade.models.prior import GaussianPrior
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.operators.blur import KernelBlur
-from undegrade.pipelines.operators.operator import Operator
 from undegrade.pipelines.schedule import Schedule
 from undegrade.pipelines.subdaps import restore
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin
 from undegrade.pipelines.updates.update import Surroundings
-
-
-def asymmetric(border: str) -> KernelBlur:
-    weights = torch.tensor([[0.0, 3.0, 1.0], [0.5, 4.0, 0.0], [0.0, 0.2, 2.0]])
-    return KernelBlur(border=border, weights=weights)
-
-
-def dense(operator: Operator, size: tuple[int, int, int]) -> torch.Tensor:
-    """A's matrix, float64, for pictures of (C, H, W)."""
-    n = size[0] * size[1] * size[2]
-    return operator(torch.eye(n, dtype=torch.float64).reshape(n, *size)).flatten(1).T
-
-
-def dense_minimum(A, y, x0_hat, rho) -> torch.Tensor:
-    """argmin 1/2 |y - A z|^2 + rho/2 |z - x0_hat|^2 per sample, by the normal equations."""
-    hessian = A.T @ A + rho * torch.eye(A.shape[1], dtype=torch.float64)
-    right = y.double().flatten(1) @ A + rho * x0_hat.double().flatten(1)
-    return torch.linalg.solve(hessian, right.T).T.reshape(x0_hat.shape)
 
 
 def step_shares(A) -> torch.Tensor:

@@ -30,27 +30,43 @@ def minimise_exactly(operator: Operator, y: Tensor, x0_hat: Tensor, rho: float) 
             device = "cpu" if x0_hat.device.type == "mps" else x0_hat.device
             z, y = x0_hat.to(device, torch.float64), y.to(device, torch.float64)
             a_z, adjoint = operator.vjp(z)
-            return (z + solve(operator, adjoint, adjoint(y - a_z), rho)).to(x0_hat)
+            return (z + solve(operator, adjoint(y - a_z), rho)).to(x0_hat)
     raise ValueError(
         f"{type(operator).__name__} has no closed-form update on this canvas; it exists for "
         f"{NAMES}. Choose the solver 'conjugate gradient'."
     )
 
 
-def solve_diagonal(operator: Operator, adjoint, b: Tensor, rho: float) -> Tensor:
+def gram_of_ones(operator: Operator, like: Tensor) -> Tensor:
+    """A^T A 1 for images of `like`'s shape and precision, kept with the operator."""
+
+    def computed() -> Tensor:
+        a_1, adjoint = operator.vjp(torch.ones_like(like))
+        return adjoint(a_1)
+
+    return operator.constant(("A^T A 1", like.shape, like.dtype, like.device), computed)
+
+
+def solve_diagonal(operator: Operator, b: Tensor, rho: float) -> Tensor:
     """(A^T A + rho)^-1 b with the diagonal A^T A 1."""
-    return b / (adjoint(operator(torch.ones_like(b))) + rho)
+    return b / (gram_of_ones(operator, b) + rho)
 
 
-def solve_circulant(operator: Operator, adjoint, b: Tensor, rho: float) -> Tensor:
+def solve_circulant(operator: Operator, b: Tensor, rho: float) -> Tensor:
     """(A^T A + rho)^-1 b with the FFT of A^T A delta."""
-    delta = torch.zeros_like(b)
-    delta[..., 0, 0] = 1
-    eigenvalues = torch.fft.rfft2(adjoint(operator(delta))).real
+
+    def transformed() -> Tensor:
+        delta = torch.zeros_like(b)
+        delta[..., 0, 0] = 1
+        a_delta, adjoint = operator.vjp(delta)
+        return torch.fft.rfft2(adjoint(a_delta)).real
+
+    key = ("FFT of A^T A delta", b.shape, b.dtype, b.device)
+    eigenvalues = operator.constant(key, transformed)
     return torch.fft.irfft2(torch.fft.rfft2(b) / (eigenvalues + rho), s=b.shape[-2:])
 
 
-def solve_separable(operator: Operator, adjoint, b: Tensor, rho: float) -> Tensor:
+def solve_separable(operator: Operator, b: Tensor, rho: float) -> Tensor:
     """(A^T A + rho)^-1 b with the eigenvectors of M_h^T M_h and M_w^T M_w."""
     height, width = b.shape[-2:]
 

@@ -42,7 +42,7 @@ from ..measurement import Measurement
 from ..operators.operator import Operator
 from ..options import Options, option
 from ..step import column
-from .closed_form import minimise_exactly
+from .closed_form import gram_of_ones, minimise_exactly
 from .update import Surroundings
 
 
@@ -181,8 +181,7 @@ def jacobi(operator: Operator, like: Tensor, rho: float) -> Tensor:
     """
 
     def diagonal() -> Tensor:
-        a_1, adjoint = operator.vjp(torch.ones_like(like, dtype=torch.float32))
-        p = adjoint(a_1)
+        p = gram_of_ones(operator, like.float())
         least = 0.01 * dot(p, torch.ones_like(p)) / p[0].numel()
         return torch.maximum(p, column(least, p))
 
