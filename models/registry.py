@@ -49,8 +49,9 @@ def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Pr
     for architecture in ARCHITECTURES:
         if architecture.detect(tensors):
             prior = architecture.load(tensors, metadata, path.name)
-            network = torch.nn.Module.to(network_of(prior), dtype)  # diffusers' own `to` warns
-            network.requires_grad_(False).eval()
+            for network in networks_of(prior):
+                torch.nn.Module.to(network, dtype)  # diffusers' own `to` warns
+                network.requires_grad_(False).eval()
             return prior
     known = ", ".join(architecture.name for architecture in ARCHITECTURES)
     some = ", ".join(list(tensors)[:3])
@@ -60,9 +61,15 @@ def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Pr
     )
 
 
-def network_of(prior: Prior) -> torch.nn.Module:
-    """The network inside a prior and its wrappers; an empty module for a prior without one."""
-    inner = prior
-    while hasattr(inner, "prior"):
-        inner = inner.prior  # type: ignore[attr-defined]
-    return getattr(inner, "network", torch.nn.Identity())
+def innermost(prior: Prior) -> Prior:
+    """The prior inside all wrappers."""
+    while hasattr(prior, "prior"):
+        prior = prior.prior  # type: ignore[attr-defined]
+    return prior
+
+
+def networks_of(prior: Prior) -> list[torch.nn.Module]:
+    """The networks of a prior, inside its wrappers, and of its codec; none for a closed form."""
+    inner = innermost(prior)
+    owners = (inner, inner.codec)
+    return [owner.network for owner in owners if hasattr(owner, "network")]  # type: ignore[attr-defined]

@@ -8,19 +8,17 @@ to a sink that `set_progress_sink` installs, and find models in the pack's own `
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
 
-from ..models.codec import Codec
-from ..models.prior import Prior, PriorSpec
-from ..models.registry import network_of
-from ..pipelines.operators.operator import Operator
+from ..models.prior import Prior
+from ..models.registry import innermost, networks_of
 
 PRIOR_FOLDER = "diffusion_priors"
 PREVIEW_SIDE = 512
@@ -28,6 +26,17 @@ WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 
 ProgressSink = Callable[[str | None, int, int, Any], None]
 """(title, value, total, PIL image or None) -> None."""
+
+
+
+@runtime_checkable
+class HostedPrior(Protocol):
+    """A prior whose network belongs to ComfyUI, which must prepare it for a run."""
+
+    def running(self) -> AbstractContextManager[object]:
+        """Prepared while the block runs."""
+        ...
+
 
 _sink: ProgressSink | None = None
 _patchers: WeakKeyDictionary[torch.nn.Module, Any] = WeakKeyDictionary()
@@ -62,20 +71,36 @@ def check_interrupted() -> None:
         management.throw_exception_if_processing_interrupted()
 
 
-def ready(prior: Prior) -> torch.device:
-    """Bring the prior's network onto the compute device through ComfyUI's memory management."""
-    network, target = network_of(prior), device()
+@contextmanager
+def running(prior: Prior) -> Iterator[torch.device]:
+    """The prior's networks on the compute device while the block runs.
+
+    ComfyUI's memory management brings them there and may take them away again afterwards. A prior
+    that is ComfyUI's own (`HostedPrior`) prepares and releases itself.
+    """
+    target, inner = device(), innermost(prior)
+    if isinstance(inner, HostedPrior):
+        with inner.running():
+            yield target
+        return
+    place(networks_of(inner), target)
+    yield target
+
+
+def place(networks: list[torch.nn.Module], target: torch.device) -> None:
+    """Bring networks onto `target`, under ComfyUI's ModelPatcher where there is one."""
     management, patching = comfy("comfy.model_management"), comfy("comfy.model_patcher")
     if not (management and patching):
-        network.to(target)
-        return target
-    if network not in _patchers:
-        offload = management.unet_offload_device()
-        _patchers[network] = patching.ModelPatcher(
-            network, load_device=target, offload_device=offload
-        )
-    management.load_models_gpu([_patchers[network]])
-    return target
+        for network in networks:
+            torch.nn.Module.to(network, target)
+        return
+    offload = management.unet_offload_device()
+    for network in networks:
+        if network not in _patchers:
+            _patchers[network] = patching.ModelPatcher(
+                network, load_device=target, offload_device=offload
+            )
+    management.load_models_gpu([_patchers[network] for network in networks])
 
 
 @dataclass
@@ -101,88 +126,6 @@ class Progress:
             self._bar.update_absolute(self.value, self.total, preview)
         elif _sink:
             _sink(self.title, self.value, self.total, self.preview)
-
-
-@dataclass(frozen=True, eq=False)
-class WatchedPrior:
-    """A prior whose every network call counts as progress and may be interrupted."""
-
-    prior: Prior
-    progress: Progress
-
-    @property
-    def spec(self) -> PriorSpec:
-        """The wrapped prior's."""
-        return self.prior.spec
-
-    @property
-    def codec(self) -> Codec:
-        """The wrapped prior's."""
-        return self.prior.codec
-
-    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
-        """The wrapped prior's, then one tick."""
-        check_interrupted()
-        x0_hat = self.prior.denoise(x, sigma, factor)
-        self.progress.advance()
-        return x0_hat
-
-
-@dataclass(frozen=True, eq=False)
-class WatchedOperator(Operator):
-    """An operator that may be interrupted at every pass, for updates that take many."""
-
-    operator: Operator
-
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
-        """The wrapped operator's, as is everything else here."""
-        return self.operator.linear
-
-    @property
-    def structure(self) -> frozenset[str]:  # type: ignore[override]
-        """What is known of the matrix."""
-        return self.operator.structure
-
-    def forward(self, x: Tensor) -> Tensor:
-        """A(x)."""
-        check_interrupted()
-        return self.operator(x)
-
-    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """J v."""
-        check_interrupted()
-        return self.operator.jvp(x, v)
-
-    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """A(x) and u -> J^T u."""
-        check_interrupted()
-        return self.operator.vjp(x)
-
-    def surrogate(self, x: Tensor) -> Tensor:
-        """The stand-in."""
-        return self.operator.surrogate(x)
-
-    def upsampled(self, factor: int) -> Operator | None:
-        """A U, watched too."""
-        quicker = self.operator.upsampled(factor)
-        return WatchedOperator(quicker) if quicker else None
-
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """(H, W) of the image."""
-        return self.operator.input_size(height, width)
-
-    def guess(self, y: Tensor) -> Tensor:
-        """A first image."""
-        return self.operator.guess(y)
-
-    def observe(self, y: Tensor) -> Tensor:
-        """y without what was not measured."""
-        return self.operator.observe(y)
-
-    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """(M_h, M_w)."""
-        return self.operator.matrices(height, width)
 
 
 def register_folder(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..models.prior import Prior
@@ -19,6 +20,7 @@ from ..pipelines.updates.update import MeasurementUpdate
 from . import host
 from .images import Layout, to_image, to_preview
 from .trajectory import RestorationTrajectory, full_size
+from .watched import WatchedOperator, WatchedPrior
 from .widgets import SEED, expect, socket, widgets_of
 
 CATEGORY = "Undegrade/posterior"
@@ -101,33 +103,58 @@ class PosteriorSampler:
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
         expect(measurement, Measurement, "measurement", "Degrade Image or Measurement From Image")
         chosen = SamplerOptions(**options)
-        device = host.ready(prior)
-        progress = host.Progress(chosen.steps * chosen.ode_steps, "Posterior Sampler")
-        many = measurement.y.repeat_interleave(samples, 0).to(device)
-        watched = host.WatchedOperator(measurement.operator)
-        seeds = [seed + b for b in range(many.shape[0])]
-        correctors = {name: Corrector(name) for name in COEFFICIENTS}
-        kept: list[Step] = []
-        step = None
-        for step in restore(
-            host.WatchedPrior(prior, progress),
-            replace(measurement, y=many, operator=watched),
-            schedule_for(prior, chosen),
-            update or ConjugateGradient(),
-            per_sample_noise(seeds),
-            switch=switch or never,
-            renoise=chosen.renoise,
-            ode_steps=chosen.ode_steps,
-        ):
-            for corrector in correctors.values():
-                corrector.add(step)
-            if keep_trajectory:
-                kept.append(on_cpu(step))
-            progress.preview = to_preview(full_size(step.x0_hat[:1], step))
-        assert step is not None
-        layout = getattr(measurement, "layout", Layout())
-        image = to_image(picture(step.x0_hat, step.size), layout)
-        return image, RestorationTrajectory(tuple(kept), correctors, layout)
+        with host.running(prior) as device:
+            return run(
+                prior,
+                measurement,
+                device,
+                chosen,
+                seed,
+                samples,
+                keep_trajectory,
+                update or ConjugateGradient(),
+                switch or never,
+            )
+
+
+def run(
+    prior: Prior,
+    measurement: Measurement,
+    device: torch.device,
+    chosen: SamplerOptions,
+    seed: int,
+    samples: int,
+    keep_trajectory: bool,
+    update: MeasurementUpdate,
+    switch: SwitchRule,
+) -> tuple[Tensor, RestorationTrajectory]:
+    """The sampler's generator, with its correctors, previews and progress."""
+    progress = host.Progress(chosen.steps * chosen.ode_steps, "Posterior Sampler")
+    many = measurement.y.repeat_interleave(samples, 0).to(device)
+    watched = WatchedOperator(measurement.operator)
+    seeds = [seed + b for b in range(many.shape[0])]
+    correctors = {name: Corrector(name) for name in COEFFICIENTS}
+    kept: list[Step] = []
+    step = None
+    for step in restore(
+        WatchedPrior(prior, progress),
+        replace(measurement, y=many, operator=watched),
+        schedule_for(prior, chosen),
+        update,
+        per_sample_noise(seeds),
+        switch=switch,
+        renoise=chosen.renoise,
+        ode_steps=chosen.ode_steps,
+    ):
+        for corrector in correctors.values():
+            corrector.add(step)
+        if keep_trajectory:
+            kept.append(on_cpu(step))
+        progress.preview = to_preview(full_size(step.x0_hat[:1], step))
+    assert step is not None
+    layout = getattr(measurement, "layout", Layout())
+    image = to_image(picture(step.x0_hat, step.size), layout)
+    return image, RestorationTrajectory(tuple(kept), correctors, layout)
 
 
 def on_cpu(step: Step) -> Step:

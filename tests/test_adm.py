@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from undegrade.models import adm
 from undegrade.models.adm import EpsilonPrior
 from undegrade.models.discrete import timestep_of, vp_sigmas
-from undegrade.models.registry import load_pixel_prior, network_of
+from undegrade.models.registry import load_pixel_prior, networks_of
 from undegrade.models.weights import UnsupportedWeightsError
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
@@ -37,7 +37,7 @@ def prior(small):
 @pytest.mark.parametrize("config", [FFHQ, IMAGENET])
 def test_network_is_the_published_one(config, size, draw):
     weights = random_weights(32, *config)
-    network = network_of(adm.load(weights, {}, "small"))
+    network = networks_of(adm.load(weights, {}, "small"))[0]
     x, t = draw(3, 3, size, size), torch.tensor([0.0, 250.5, 999.0])
     with torch.inference_mode():
         want, got = Published(weights, config[0])(x, t), network(x, t).sample
@@ -70,10 +70,10 @@ def test_files_are_recognised_by_their_tensors(tmp_path, small, prior, dtype, ki
         torch.save({"state_dict": tensors} if kind == "wrapped" else tensors, path)
     loaded = load_pixel_prior(path)
     assert isinstance(loaded, EpsilonPrior) and loaded.spec.name == "model.bin"
-    expected = {k: v.to(dtype).float() for k, v in network_of(prior).state_dict().items()}
-    got = network_of(loaded).state_dict()
+    expected = {k: v.to(dtype).float() for k, v in networks_of(prior)[0].state_dict().items()}
+    got = networks_of(loaded)[0].state_dict()
     assert all(torch.equal(got[k], v) and got[k].dtype == v.dtype for k, v in expected.items())
-    assert not any(p.requires_grad for p in network_of(loaded).parameters())
+    assert not any(p.requires_grad for p in networks_of(loaded)[0].parameters())
 
 
 def changed(key: str, shape: tuple[int, ...] | None = None, dtype=torch.float32):

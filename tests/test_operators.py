@@ -183,8 +183,8 @@ def test_a_sample_does_not_depend_on_its_batch_and_inputs_stay(case, draw):
         operator = Inpainting(operator.seen[1:2])
     y_1, pullback_1 = operator.vjp(x[1:2])
     alone = y_1, pullback_1(u[1:2]), operator.jvp(x[1:2], v[1:2])
-    for one, many in zip(alone, whole, strict=True):
-        assert gap(one, many[1:2]) < 1e-6
+    for one, many in zip(alone, whole, strict=True):  # JPEG divides by quantisation steps
+        assert gap(one, many[1:2]) < (1e-6 if operator.linear else 1e-5)
 
 
 @cases(CASES)

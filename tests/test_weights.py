@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from undegrade.models.pixel import PixelNetwork, PixelPrior
-from undegrade.models.registry import BUILT_IN, load_pixel_prior, network_of
+from undegrade.models.registry import BUILT_IN, load_pixel_prior, networks_of
 from undegrade.models.weights import UnsupportedWeightsError, read_tensors
 
 
@@ -28,9 +28,9 @@ def tensors():
 def test_built_in_prior_loads_and_knows_its_levels():
     prior = load_pixel_prior(BUILT_IN)
     assert isinstance(prior, PixelPrior)
-    assert sum(p.numel() for p in network_of(prior).parameters()) == 2_300_332
+    assert sum(p.numel() for p in networks_of(prior)[0].parameters()) == 2_300_332
     assert prior.spec.multiple_of == 16 and prior.spec.trained_factors == (1, 2, 4)
-    assert not any(p.requires_grad for p in network_of(prior).parameters())
+    assert not any(p.requires_grad for p in networks_of(prior)[0].parameters())
 
 
 @pytest.mark.parametrize("wrap", [None, "state_dict", "model", "params"])
@@ -46,7 +46,7 @@ def test_widths_are_read_from_the_shapes(tmp_path, tensors):
     save_file(tensors, tmp_path / "p.safetensors")
     prior = load_pixel_prior(tmp_path / "p.safetensors")
     assert prior.spec.multiple_of == 4
-    assert set(network_of(prior).state_dict()) == set(tensors)
+    assert set(networks_of(prior)[0].state_dict()) == set(tensors)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

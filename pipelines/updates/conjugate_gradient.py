@@ -206,10 +206,11 @@ def next_residual(
 def dot(u: Tensor, v: Tensor) -> Tensor:
     """<u, v> per sample: (B, ...), (B, ...) -> (B,).
 
-    Each sample is summed by itself: how a batched sum is split among threads depends on the batch.
+    Each sample's products are summed by themselves, in memory of their own: how a batched sum is
+    split among threads depends on the batch, and `torch.dot` on where in it a sample begins.
     """
     pairs = zip(u.flatten(1), v.flatten(1), strict=True)
-    return torch.stack([torch.dot(a, b) for a, b in pairs])
+    return torch.stack([(a * b).sum() for a, b in pairs])
 
 
 def ratio(numerator: Tensor, denominator: Tensor, running: Tensor) -> Tensor:

@@ -1,0 +1,95 @@
+"""Priors and operators that count as progress and may be interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..models.codec import Codec
+from ..models.prior import Prior, PriorSpec
+from ..pipelines.operators.operator import Operator
+from . import host
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedPrior:
+    """A prior whose every network call counts as progress and may be interrupted."""
+
+    prior: Prior
+    progress: host.Progress
+
+    @property
+    def spec(self) -> PriorSpec:
+        """The wrapped prior's."""
+        return self.prior.spec
+
+    @property
+    def codec(self) -> Codec:
+        """The wrapped prior's."""
+        return self.prior.codec
+
+    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
+        """The wrapped prior's, then one tick."""
+        host.check_interrupted()
+        x0_hat = self.prior.denoise(x, sigma, factor)
+        self.progress.advance()
+        return x0_hat
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedOperator(Operator):
+    """An operator that may be interrupted at every pass, for updates that take many."""
+
+    operator: Operator
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        """The wrapped operator's, as is everything else here."""
+        return self.operator.linear
+
+    @property
+    def structure(self) -> frozenset[str]:  # type: ignore[override]
+        """What is known of the matrix."""
+        return self.operator.structure
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A(x)."""
+        host.check_interrupted()
+        return self.operator(x)
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """J v."""
+        host.check_interrupted()
+        return self.operator.jvp(x, v)
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """A(x) and u -> J^T u."""
+        host.check_interrupted()
+        return self.operator.vjp(x)
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        """The stand-in."""
+        return self.operator.surrogate(x)
+
+    def upsampled(self, factor: int) -> Operator | None:
+        """A U, watched too."""
+        quicker = self.operator.upsampled(factor)
+        return WatchedOperator(quicker) if quicker else None
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of the image."""
+        return self.operator.input_size(height, width)
+
+    def guess(self, y: Tensor) -> Tensor:
+        """A first image."""
+        return self.operator.guess(y)
+
+    def observe(self, y: Tensor) -> Tensor:
+        """y without what was not measured."""
+        return self.operator.observe(y)
+
+    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """(M_h, M_w)."""
+        return self.operator.matrices(height, width)
