@@ -19,16 +19,14 @@ here uses, and are dropped. The clip is the official code's.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .codec import Codec, Identity
-from .discrete import timestep_of, vp_sigmas
+from .discrete import DiscretePrior, vp_sigmas
 from .prior import PriorSpec
-from .weights import UnsupportedWeightsError, load_exactly
+from .weights import UnsupportedWeightsError, blank, load_exactly
 
 Tensors = dict[str, Tensor]
 HEAD = 64  # channels of an attention head
@@ -48,32 +46,6 @@ PARTS = {  # of a residual or attention block: ADM's name -> diffusers'
 }
 
 
-@dataclass(frozen=True, eq=False)
-class EpsilonPrior:
-    """A pixel network that predicts eps at discrete times, as a Prior.
-
-    network: (x_vp (B, 3, h, w), t (B,)) -> an object with `.sample`, (B, 3 or 6, h, w), as
-    diffusers' are. It runs in the dtype of its own weights; states stay float32.
-    spec: its `sigmas` are the noise levels of t = 0, 1, ..
-    """
-
-    network: torch.nn.Module
-    spec: PriorSpec
-    codec: Codec = field(default_factory=Identity)
-
-    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
-        """x0_hat, (B, 3, h, w) float32 in [-1, 1]; see `Prior`. `factor` plays no part: the network
-        is convolutional, and sees the resolution in the picture only.
-        """
-        dtype = next(self.network.parameters()).dtype
-        sigma = sigma.to(x)
-        s = sigma[:, None, None, None]
-        x_vp = x / (1 + s**2).sqrt()
-        t = timestep_of(sigma, self.spec.sigmas)  # type: ignore[arg-type]
-        eps = self.network(x_vp.to(dtype), t).sample[:, : x.shape[1]]
-        return (x - s * eps.float()).clamp(-1, 1)
-
-
 def detect(tensors: Tensors) -> bool:
     """Whether these are the tensors of an ADM network on RGB pixels, with class labels or not."""
     first, last = tensors.get("input_blocks.0.0.weight"), tensors.get("out.2.weight")
@@ -87,7 +59,7 @@ def detect(tensors: Tensors) -> bool:
     )
 
 
-def load(tensors: Tensors, metadata: dict[str, str], name: str) -> EpsilonPrior:
+def load(tensors: Tensors, metadata: dict[str, str], name: str) -> DiscretePrior:
     """The prior of an ADM checkpoint, in float32.
 
     Weights fine-tuned at several resolutions (SubDAPS++) and stock ones have the same names and
@@ -101,9 +73,11 @@ def load(tensors: Tensors, metadata: dict[str, str], name: str) -> EpsilonPrior:
             f"{name} needs class labels, which no sampler here gives; choose the unconditional "
             "checkpoint of the same model."
         )
+    from diffusers import UNet2DModel  # pyright: ignore[reportPrivateImportUsage]
+
     config = configuration(tensors, name)
     weights = translate(tensors, name).items()
-    network = build(config)
+    network = blank(lambda: UNet2DModel(**config), name)
     load_exactly(network, {k: v.float() if v.is_floating_point() else v for k, v in weights}, name)
     sigmas, levels = vp_sigmas(torch.float32), len(config["block_out_channels"])
     spec = PriorSpec(
@@ -115,16 +89,7 @@ def load(tensors: Tensors, metadata: dict[str, str], name: str) -> EpsilonPrior:
         trained_factors=(1, 2, 4),
         name=name,
     )
-    return EpsilonPrior(network, spec)
-
-
-def build(config: dict[str, Any]) -> torch.nn.Module:
-    """diffusers' network of this configuration, on the CPU; its weights are not yet set."""
-    from diffusers import UNet2DModel  # pyright: ignore[reportPrivateImportUsage]
-
-    with torch.device("meta"):  # random weights would take seconds to draw
-        network = UNet2DModel(**config)
-    return network.to_empty(device="cpu")
+    return DiscretePrior(network, spec)
 
 
 def configuration(tensors: Tensors, name: str) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import adm, pixel
+from . import adm, ddpm, pixel
+from .diffusers_folder import load_pixel_folder, pipeline_folder
+from .known_files import PRIORS, known_in
 from .prior import Prior
 from .weights import UnsupportedWeightsError, read_tensors
 
@@ -35,16 +37,20 @@ class Architecture:
 ARCHITECTURES = (
     Architecture("Undegrade pixel prior", pixel.detect, pixel.load),
     Architecture("ADM (guided diffusion)", adm.detect, adm.load),
+    Architecture("DDPM (diffusers' UNet2DModel)", ddpm.detect, ddpm.load),
 )
 
 
 def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Prior:
-    """The prior in a weight file, on the CPU, in evaluation mode, its network in `dtype`.
+    """The prior in a weight file or a diffusers folder, on the CPU, in evaluation mode, its network
+    in `dtype`. A weight file that lies in a diffusers folder is read as that folder says.
 
     Raises `FileNotFoundError`, or `UnsupportedWeightsError` when the file is broken or of no
     known kind.
     """
     path = Path(path)
+    if folder := path if path.is_dir() else pipeline_folder(path):
+        return load_pixel_folder(folder, dtype)
     tensors, metadata = read_tensors(path)
     for architecture in ARCHITECTURES:
         if architecture.detect(tensors):
@@ -57,7 +63,7 @@ def load_pixel_prior(path: str | Path, dtype: torch.dtype = torch.float32) -> Pr
     some = ", ".join(list(tensors)[:3])
     raise UnsupportedWeightsError(
         f"{path.name} has {len(tensors)} tensors ({some}, ...) of no architecture known here "
-        f"({known}); choose a pixel-space diffusion prior."
+        f"({known}); choose a pixel-space diffusion prior such as {', '.join(known_in(PRIORS))}."
     )
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from .known_files import source_of
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class UnsupportedWeightsError(ValueError):
@@ -50,7 +56,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
         raise UnsupportedWeightsError(
-            f"{path.name} is not a whole safetensors or torch file ({error}); download it again."
+            f"{path.name} is not a whole safetensors or torch file ({error}); download it "
+            f"again{source_of(path.name)}."
         ) from error
 
 
@@ -67,7 +74,7 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError) as error:
         raise UnsupportedWeightsError(
             f"{path.name} is not a whole torch file ({str(error).splitlines()[0]}); download it "
-            "again."
+            f"again{source_of(path.name)}."
         ) from error
     for key in ("state_dict", "model", "params"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -79,8 +86,26 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def blank(make: Callable[[], Network], name: str, dtype: torch.dtype = torch.float32) -> Network:
+    """The network that `make` makes, on the CPU in `dtype`, its weights not yet set: drawing random
+    ones would take seconds.
+
+    Raises `UnsupportedWeightsError` when it has tensors that no weight file sets.
+    """
+    with torch.device("meta"):
+        network = make()
+    if unset := {key for key, _ in network.named_buffers()} - network.state_dict().keys():
+        raise UnsupportedWeightsError(
+            f"{name} has layers with constants of their own ({', '.join(sorted(unset)[:3])}), "
+            "which are not read here; choose another network."
+        )
+    torch.nn.Module.to(network, dtype)  # diffusers' own `to` warns
+    return network.to_empty(device="cpu")
+
+
 def load_exactly(network: torch.nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """Copy `tensors` into `network`, whose tensors they must be, name by name and shape by shape.
+    """Copy `tensors` into `network`, whose tensors they must be, name by name and shape by shape;
+    they take the dtype of the network's own.
 
     Raises `UnsupportedWeightsError` naming what is missing, unexpected or of another shape or
     dtype.

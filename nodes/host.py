@@ -7,6 +7,7 @@ to a sink that `set_progress_sink` installs, and find models in the pack's own `
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +24,7 @@ from ..models.registry import innermost, networks_of
 PRIOR_FOLDER = "diffusion_priors"
 PREVIEW_SIDE = 512
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
+DIFFUSERS_MARKS = {"model_index.json", "config.json"}  # one of which a folder of theirs holds
 
 ProgressSink = Callable[[str | None, int, int, Any], None]
 """(title, value, total, PIL image or None) -> None."""
@@ -138,19 +140,61 @@ def register_folder(name: str) -> None:
         paths.folder_names_and_paths[name] = (folders, suffixes | WEIGHT_SUFFIXES)
 
 
+def model_roots(name: str) -> list[Path]:
+    """The folders in which models of the kind `name` are looked for, the first one our own."""
+    paths = comfy("folder_paths")
+    if paths:
+        if name not in paths.folder_names_and_paths:
+            return [Path(paths.models_dir) / name]
+        return [Path(root) for root in paths.get_folder_paths(name)]
+    return [Path(__file__).parent.parent / "models" / name]
+
+
 def model_files(name: str) -> list[str]:
     """Weight files that the user has put into the model folder `name`."""
     paths = comfy("folder_paths")
     if paths:
         return paths.get_filename_list(name)
-    folder = Path(__file__).parent.parent / "models" / name
+    (folder,) = model_roots(name)
     return sorted(p.name for p in folder.glob("*") if p.suffix in WEIGHT_SUFFIXES)
 
 
+def diffusers_folders(name: str) -> list[str]:
+    """Folders in diffusers' layout that the user has put into the model folder `name`, by their
+    path below it.
+    """
+    found = set()
+    for root in model_roots(name):
+        for here, below, files in os.walk(root, followlinks=True):
+            below[:] = [folder for folder in below if not folder.startswith(".")]
+            if not DIFFUSERS_MARKS.isdisjoint(files):
+                below.clear()
+                found.add(Path(here).relative_to(root).as_posix())
+    return sorted(found - {"."})
+
+
+def folder_path(name: str, folder: str) -> Path:
+    """Where a folder lies that was listed, or where it belongs; without ComfyUI also any path of
+    the user's.
+    """
+    roots = model_roots(name)
+    given = [] if comfy("folder_paths") else [Path(folder).expanduser()]
+    places = [root / folder for root in roots] + given
+    return next((place for place in places if place.is_dir()), roots[0] / folder)
+
+
 def model_path(name: str, file: str) -> Path:
-    """The path of a file that `model_files` listed; without ComfyUI also any path of the user's."""
+    """The path of a file or folder that was listed; without ComfyUI also any path of the user's."""
+    if (folder := folder_path(name, file)).is_dir():
+        return folder
     paths = comfy("folder_paths")
     if paths:
         return Path(paths.get_full_path_or_raise(name, file))
     given = Path(file).expanduser()
-    return given if given.is_file() else Path(__file__).parent.parent / "models" / name / file
+    return given if given.is_file() else model_roots(name)[0] / file
+
+
+def unlisted(file: str, listed: list[str]) -> bool:
+    """Whether a widget holds neither a listed name nor, without ComfyUI, a path of the user's."""
+    by_path = file and not comfy("folder_paths") and Path(file).expanduser().exists()
+    return file not in listed and not by_path

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..models.download import download
+from ..models.known_files import DIFFUSERS, known_in
+from ..models.latent import load_diffusers_prior
 from ..models.prior import MultiResolutionPrior, Prior
 from ..models.registry import BUILT_IN, load_pixel_prior
 from . import host
@@ -14,6 +18,11 @@ from .widgets import expect, socket
 CATEGORY = "Undegrade/priors"
 BUILT_IN_NAME = "built-in"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISION_TOOLTIP = (
+    "Number format of the network's weights; the rest stays float32. float16 halves the memory on "
+    "a GPU; bfloat16 is the safer half on new ones."
+)
+PRECISION = (list(PRECISIONS), {"default": "float32", "tooltip": PRECISION_TOOLTIP})
 
 host.register_folder(host.PRIOR_FOLDER)
 
@@ -36,29 +45,129 @@ class LoadPixelPrior:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
-        files = [BUILT_IN_NAME, *host.model_files(host.PRIOR_FOLDER)]
+        tooltip = "'built-in', or a file or diffusers folder in models/diffusion_priors."
         return {
-            "required": {
-                "file": (
-                    files,
-                    {"tooltip": "'built-in', or a file in models/diffusion_priors."},
-                ),
-                "precision": (
-                    list(PRECISIONS),
-                    {
-                        "default": "float32",
-                        "tooltip": "Number format of the network's weights; the rest stays "
-                        "float32. float16 halves the memory on a GPU; bfloat16 is the safer half "
-                        "on new ones.",
-                    },
-                ),
-            }
+            "required": {"file": (pixel_priors(), {"tooltip": tooltip}), "precision": PRECISION}
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
+        """A listed name; on the command line any path."""
+        if host.unlisted(file, pixel_priors()):
+            return f"file is {file!r}, which is not in models/diffusion_priors"
+        return True
 
     def load(self, file: str, precision: str) -> tuple[Prior]:
         """Read the file and recognise it."""
         path = BUILT_IN if file == BUILT_IN_NAME else host.model_path(host.PRIOR_FOLDER, file)
         return (load_pixel_prior(path, PRECISIONS[precision]),)
+
+
+def pixel_priors() -> list[str]:
+    """What Load Pixel Prior offers: files, and folders instead of the files in them."""
+    folders = host.diffusers_folders(host.PRIOR_FOLDER)
+    files = [
+        file
+        for file in host.model_files(host.PRIOR_FOLDER)
+        if not any(parent.as_posix() in folders for parent in Path(file).parents)
+    ]
+    return [BUILT_IN_NAME, *files, *folders]
+
+
+class LoadDiffusersPrior:
+    """Folder and texts -> DIFFUSION_PRIOR."""
+
+    DESCRIPTION = (
+        "Loads a diffusion prior from a folder in diffusers' layout in models/diffusers: a pixel "
+        "model (DDPM), or a latent one with a prompt (SD-Turbo, Stable Diffusion 2.1 and 1.5). "
+        "Nothing is downloaded unless 'download' is on. See the help for the licences."
+    )
+    SEARCH_ALIASES = ("SD-Turbo", "Stable Diffusion", "latent diffusion", "DDPM", "load model")
+    CATEGORY = CATEGORY
+    FUNCTION = "load"
+    RETURN_TYPES = ("DIFFUSION_PRIOR",)
+    RETURN_NAMES = ("prior",)
+    OUTPUT_TOOLTIPS = ("The denoiser that a sampler asks what the picture may look like.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        text = {"default": "", "multiline": True}
+        prompt = "What the picture shows. Latent models only; empty for pixel models."
+        negative = "What it shall not look like. Used where cfg_scale is not 1; latent models only."
+        guidance = {
+            "default": 1.0,
+            "min": 1.0,
+            "max": 30.0,
+            "step": 0.1,
+            "tooltip": "How much more the prompt counts than the negative prompt. 1 is no "
+            "guidance, right for SD-Turbo; above 1 every step costs twice as much.",
+        }
+        download = {
+            "default": False,
+            "tooltip": "Fetch a published folder that is not there yet (SD-Turbo: 5 GB) from "
+            "Hugging Face: one fixed revision, safetensors only, every file verified. Off, nothing "
+            "is ever downloaded.",
+        }
+        return {
+            "required": {
+                "folder": (diffusers_priors(), {"tooltip": "A folder in models/diffusers."}),
+                "prompt": ("STRING", {**text, "tooltip": prompt}),
+                "negative_prompt": ("STRING", {**text, "tooltip": negative}),
+                "cfg_scale": ("FLOAT", guidance),
+                "precision": PRECISION,
+                "download": ("BOOLEAN", download),
+            }
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, folder: str) -> bool | str:
+        """A listed name; on the command line any path."""
+        if host.unlisted(folder, diffusers_priors()):
+            return f"folder is {folder!r}, which is not in models/diffusers"
+        return True
+
+    def load(
+        self,
+        folder: str,
+        prompt: str,
+        negative_prompt: str,
+        cfg_scale: float,
+        precision: str,
+        download: bool,
+    ) -> tuple[Prior]:
+        """Fetch the folder where asked to, and read it."""
+        path = published_folder(folder, download)
+        dtype = PRECISIONS[precision]
+        return (load_diffusers_prior(path, prompt, negative_prompt, cfg_scale, dtype),)
+
+
+def diffusers_priors() -> list[str]:
+    """What Load Diffusers Prior offers: the user's folders, and published ones by their names."""
+    return list(dict.fromkeys([*host.diffusers_folders(DIFFUSERS), *known_in(DIFFUSERS)]))
+
+
+def published_folder(name: str, wanted: bool) -> Path:
+    """The path of a folder; where it is published, wanted and not there yet, downloaded first.
+
+    Raises `FileNotFoundError` for a published folder that is not there and not wanted, and the
+    errors of `models.download`.
+    """
+    known, path = known_in(DIFFUSERS).get(name), host.folder_path(DIFFUSERS, name)
+    if not known or path.is_dir():
+        return path
+    if not wanted:
+        raise FileNotFoundError(
+            f"{name} is not in models/diffusers; switch download on, or bring {known.url} at "
+            f"revision {known.revision} to {path}."
+        )
+    progress = None
+    for done, total in download(known, path):
+        progress = progress or host.Progress(total, f"Downloading {name}")
+        host.check_interrupted()
+        if done:
+            progress.advance()
+    return path
 
 
 class MultiResolution:

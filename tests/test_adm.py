@@ -10,8 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from undegrade.models import adm
-from undegrade.models.adm import EpsilonPrior
-from undegrade.models.discrete import timestep_of, vp_sigmas
+from undegrade.models.discrete import DiscretePrior, timestep_of, vp_sigmas
 from undegrade.models.registry import load_pixel_prior, networks_of
 from undegrade.models.weights import UnsupportedWeightsError
 from undegrade.pipelines.measurement import Measurement
@@ -69,7 +68,7 @@ def test_files_are_recognised_by_their_tensors(tmp_path, small, prior, dtype, ki
     else:
         torch.save({"state_dict": tensors} if kind == "wrapped" else tensors, path)
     loaded = load_pixel_prior(path)
-    assert isinstance(loaded, EpsilonPrior) and loaded.spec.name == "model.bin"
+    assert isinstance(loaded, DiscretePrior) and loaded.spec.name == "model.bin"
     expected = {k: v.to(dtype).float() for k, v in networks_of(prior)[0].state_dict().items()}
     got = networks_of(loaded)[0].state_dict()
     assert all(torch.equal(got[k], v) and got[k].dtype == v.dtype for k, v in expected.items())
