@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.codec import Codec, preview
 from ..models.prior import Prior
 from ..pipelines.corrector import COEFFICIENTS, Corrector
 from ..pipelines.measurement import Measurement
@@ -71,7 +72,12 @@ class PosteriorSampler:
         }
         return {
             "required": {
-                "prior": socket("DIFFUSION_PRIOR", "What pictures look like."),
+                "prior": socket(
+                    "DIFFUSION_PRIOR",
+                    "What pictures look like. With a latent prior the measurement is taken through "
+                    "the decoder: every step of the update costs several decoder passes, 4.5 for a "
+                    "CG step, and the memory of a backward pass.",
+                ),
                 "measurement": socket(
                     "MEASUREMENT", "The degraded picture and how it was degraded."
                 ),
@@ -150,11 +156,16 @@ def run(
             corrector.add(step)
         if keep_trajectory:
             kept.append(on_cpu(step))
-        progress.preview = to_preview(full_size(step.x0_hat[:1], step))
+        progress.preview = to_preview(glimpse(step, prior.codec))
     assert step is not None
     layout = getattr(measurement, "layout", Layout())
-    image = to_image(picture(step.x0_hat, step.size), layout)
-    return image, RestorationTrajectory(tuple(kept), correctors, layout)
+    image = to_image(picture(step.x0_hat, step.size, prior.codec), layout)
+    return image, RestorationTrajectory(tuple(kept), correctors, layout, prior)
+
+
+def glimpse(step: Step, codec: Codec) -> Tensor:
+    """The first picture of a step while the run goes on, enlarged; a latent is not decoded."""
+    return full_size(preview(codec, step.x0_hat[:1]), step, codec.factor)
 
 
 def on_cpu(step: Step) -> Step:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..models.codec import Codec, Identity
+from ..models.prior import Prior
 from ..pipelines.corrector import COEFFICIENTS, Corrector
 from ..pipelines.operators.canvas import upsample
 from ..pipelines.step import Step
 from ..pipelines.subdaps import picture
+from . import host
 from .images import Layout, to_image
 from .widgets import expect, socket
 
@@ -25,12 +30,13 @@ SHOWN = {
 
 @dataclass(frozen=True, eq=False)
 class RestorationTrajectory:
-    """What RESTORATION_TRAJECTORY carries: the kept steps (none unless asked for), and the
-    correctors."""
+    """What RESTORATION_TRAJECTORY carries: the kept steps (none unless asked for), the correctors,
+    and the prior, whose codec decodes both."""
 
     steps: tuple[Step, ...]
     correctors: dict[str, Corrector]
     layout: Layout
+    prior: Prior
 
 
 class TrajectoryCorrector:
@@ -65,7 +71,9 @@ class TrajectoryCorrector:
     def correct(self, trajectory: RestorationTrajectory, coefficients: str) -> tuple[Tensor]:
         """The corrector's result; it ran beside the sampler."""
         expect(trajectory, RestorationTrajectory, "trajectory", "Posterior Sampler's trajectory")
-        return (to_image(trajectory.correctors[coefficients].result(), trajectory.layout),)
+        corrector = trajectory.correctors[coefficients]
+        with decoding(trajectory.prior) as (codec, _):
+            return (to_image(corrector.result(codec), trajectory.layout),)
 
 
 class TrajectoryPreview:
@@ -116,9 +124,12 @@ class TrajectoryPreview:
                 f"The run has {steps[0].x.shape[0]} pictures, and picture {sample} was asked."
             )
         chosen = torch.linspace(0, len(steps) - 1, min(frames, len(steps))).round().int().tolist()
-        pictures = [
-            full_size(getattr(steps[i], SHOWN[show])[sample : sample + 1], steps[i]) for i in chosen
-        ]
+        shown = [getattr(steps[i], SHOWN[show])[sample : sample + 1] for i in chosen]
+        with decoding(trajectory.prior) as (codec, device):
+            pictures = [
+                full_size(codec.decode(x.to(device)).cpu(), steps[i])
+                for i, x in zip(chosen, shown, strict=True)
+            ]
         return (to_image(torch.cat(pictures)),)
 
 
@@ -173,6 +184,17 @@ class PosteriorStatistics:
         return groups.mean(1), (std * gain).clamp(0, 1), std.mean().item()
 
 
-def full_size(x: Tensor, step: Step) -> Tensor:
-    """A step's tensor enlarged to the full canvas and cropped to the picture."""
-    return picture(upsample(x, step.factor), step.size)
+@contextmanager
+def decoding(prior: Prior) -> Iterator[tuple[Codec, torch.device]]:
+    """The prior's codec ready for the block, and the device of the kept latents; pixels need
+    neither."""
+    if isinstance(prior.codec, Identity):
+        yield prior.codec, torch.device("cpu")
+        return
+    with host.running(prior) as device:
+        yield prior.codec, device
+
+
+def full_size(x: Tensor, step: Step, factor: int = 1) -> Tensor:
+    """A step's picture, reduced `factor` times more, enlarged to the canvas and cropped."""
+    return picture(upsample(x, factor * step.factor), step.size)

@@ -3,22 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..models.codec import Codec
+from ..models.codec import Codec, Identity, preview
 from ..models.prior import Prior, PriorSpec
 from ..pipelines.operators.operator import Operator
+from ..pipelines.start_noise import StartNoise
 from . import host
 
 
 @dataclass(frozen=True, eq=False)
 class WatchedPrior:
-    """A prior whose every network call counts as progress and may be interrupted."""
+    """A prior whose every `denoise` counts as progress and may be interrupted."""
 
     prior: Prior
     progress: host.Progress
+
+    @property
+    def spec(self) -> PriorSpec:
+        """The wrapped prior's."""
+        return self.prior.spec
+
+    @property
+    def codec(self) -> Codec:
+        """The wrapped prior's; one with a network may be interrupted too."""
+        codec = self.prior.codec
+        return codec if isinstance(codec, Identity) else WatchedCodec(codec)
+
+    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
+        """The wrapped prior's, then one tick."""
+        host.check_interrupted()
+        x0_hat = self.prior.denoise(x, sigma, factor)
+        self.progress.advance()
+        return x0_hat
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedCodec:
+    """A codec that may be interrupted before every pass."""
+
+    codec: Codec
+
+    @property
+    def factor(self) -> int:
+        """The wrapped codec's, as is everything else here."""
+        return self.codec.factor
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Pixels -> latent."""
+        host.check_interrupted()
+        return self.codec.encode(image)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latent -> pixels."""
+        host.check_interrupted()
+        return self.codec.decode(z)
+
+    def preview(self, z: Tensor) -> Tensor:
+        """A cheap picture of a latent."""
+        return preview(self.codec, z)
+
+    def plain_attention(self) -> AbstractContextManager[object]:
+        """A block in which `decode` takes no fused attention, where the codec can do without."""
+        return getattr(self.codec, "plain_attention", nullcontext)()
+
+
+@dataclass(frozen=True, eq=False)
+class InterruptiblePrior:
+    """A prior whose every network call may be interrupted, for wrappers that make several of them.
+
+    Progress is counted outside, where the number of calls is known.
+    """
+
+    prior: Prior
 
     @property
     def spec(self) -> PriorSpec:
@@ -31,11 +91,9 @@ class WatchedPrior:
         return self.prior.codec
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
-        """The wrapped prior's, then one tick."""
+        """The wrapped prior's."""
         host.check_interrupted()
-        x0_hat = self.prior.denoise(x, sigma, factor)
-        self.progress.advance()
-        return x0_hat
+        return self.prior.denoise(x, sigma, factor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,3 +151,38 @@ class WatchedOperator(Operator):
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """(M_h, M_w)."""
         return self.operator.matrices(height, width)
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedPredictor:
+    """A noise predictor whose every network call counts as progress and may be interrupted."""
+
+    predictor: StartNoise
+    progress: host.Progress
+
+    @property
+    def name(self) -> str:
+        """The wrapped predictor's, as is everything else here."""
+        return self.predictor.name
+
+    @property
+    def scale(self) -> int:
+        """How much larger the output is."""
+        return self.predictor.scale
+
+    @property
+    def multiple_of(self) -> int:
+        """Of the sides it is given."""
+        return self.predictor.multiple_of
+
+    @property
+    def trained_sigmas(self) -> tuple[float, ...]:
+        """The starts it knows."""
+        return self.predictor.trained_sigmas
+
+    def predict(self, lr: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The wrapped predictor's, then one tick."""
+        host.check_interrupted()
+        maps = self.predictor.predict(lr, sigma)
+        self.progress.advance()
+        return maps

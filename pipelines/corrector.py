@@ -18,7 +18,8 @@ the same for a continuous-time prior. `consistent` is the paper's formula; where
 it gives I1 = I2 = 0, the limit.
 
 The recurrence runs online with two images held. After a change of resolution x_c and x0_y,i are
-enlarged by nearest neighbour, as the official code does. The result is the state at sigma_{N-1} and
+enlarged by nearest neighbour, as the official code does (latents too, since x_c is noisy and cannot
+be decoded). The result is the state at sigma_{N-1} and
 not an x0: it carries noise of that level. In the paper's variance-preserving scale, which the
 official code clips to [-1, 1], it is x_c / sqrt(1 + sigma_{N-1}^2).
 """
@@ -30,6 +31,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..models.codec import IDENTITY, Codec
 from .operators.canvas import upsample
 from .step import Step, column
 from .subdaps import picture
@@ -69,13 +71,15 @@ class Corrector:
         x_c, x0_y = upsample(x_c, grow), upsample(now.x0_y, grow)
         return r * x_c + i1 * following.x0_y + i2 * (following.x0_y - x0_y)
 
-    def result(self) -> Tensor:
-        """The corrected picture, (B, C, H, W) clipped to [-1, 1]. Raises `ValueError` before any
-        step."""
+    def result(self, codec: Codec = IDENTITY) -> Tensor:
+        """The corrected picture, (B, C, H, W) clipped to [-1, 1].
+
+        codec: the prior's; a latent run is decoded here. Raises `ValueError` before any step.
+        """
         if self.step is None or self.x_c is None:
             raise ValueError("The corrector has seen no step; run the sampler first.")
         x_vp = self.x_c / (1 + self.step.sigma**2) ** 0.5
-        return picture(x_vp, self.step.size).clamp(-1, 1)
+        return picture(x_vp, self.step.size, codec).clamp(-1, 1)
 
 
 def weights(now: Step, following: Step, coefficients: str) -> tuple[float, float, float]:

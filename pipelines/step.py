@@ -13,6 +13,8 @@ from torch import Tensor
 class Step:
     """One step of a sampling run; (h, w) is the canvas at this step's resolution.
 
+    With a latent prior x, x0_hat and x0_y are latents, c x (h / f) x (w / f) with the codec's f.
+
     index, total:   i = 0 .. N - 1, and N.
     sigma:          noise level of `x`, a standard deviation in [-1, 1] units.
     sigma_grid:     the noise level before rounding to what the network knows (see `Schedule.grid`).

@@ -21,23 +21,27 @@ Where we depart from the official code, and why:
   coarsest level need, and the operator crops it. 256 x 256 needs no canvas.
 - The first image is the operator's own guess (`Operator.guess`); the official one fills hidden
   pixels with black. Its weight against the noise is 1 / sigma_max.
+
+With a latent prior the state is a latent and the loop the same (LatentDAPS; SubDAPS++ has pixels
+only): the first image is encoded, and the measurement sees a state through the decoder
+(`operators/decode.py`). A level below full size is the latent of a reduced picture, so U acts on
+what was decoded.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..models.codec import IDENTITY, Codec
 from ..models.prior import Prior
+from .level import canvas_size, level_operator
 from .measurement import Measurement
 from .noise import Noise
-from .operators.canvas import Crop, NearestUpsample, pad_reflect, pool, upsample
-from .operators.compose import Compose
-from .operators.operator import Operator
+from .operators.canvas import pad_reflect, pool, upsample
 from .options import Options, option
 from .schedule import Schedule, karras, round_to, spread_factors
 from .step import Step, column
@@ -127,16 +131,16 @@ def restore(
     measurement: y, (B, C, h, w) in [-1, 1] units; B pictures are restored side by side, each from
     its own noise. noise: one stream per sample. renoise: in [0, 1], see `SamplerOptions`.
     The last step has no data term (as in the official code): its x0_hat = x0_y is the restored
-    picture on the canvas; `picture` crops it.
+    picture on the canvas, or its latent; `picture` decodes and crops it.
     Raises `FloatingPointError` with the step and the noise level when a prediction is not finite.
     """
-    size = measurement.image_size
-    canvas = canvas_size(size, prior.spec.multiple_of * max(schedule.factors))
+    size, codec = measurement.image_size, prior.codec
+    canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
     sigmas, factors, last = schedule.sigmas.tolist(), schedule.factors, schedule.steps - 1
     guess = pad_reflect(measurement.operator.guess(measurement.y), *canvas)
-    x = pool(guess, factors[0])
+    x = codec.encode(pool(guess, factors[0]))
     x = x + renoise * sigmas[0] * noise(x)
-    at = {f: level_operator(measurement, canvas, f) for f in set(factors)}
+    at = {f: level_operator(measurement, canvas, f, codec) for f in set(factors)}
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
         changes = i < last and factors[i + 1] != factor
@@ -156,7 +160,7 @@ def restore(
         if i == last:
             return
         if changes:
-            x = upsample(x0_y, factor // factors[i + 1])
+            x = enlarge(x0_y, factor // factors[i + 1], codec)
             x = x + renoise * sigma_next * noise(x)
             continue
         kept = kept_noise(deterministic, sigma, sigma_next, update.ancestral)
@@ -213,28 +217,14 @@ def predict(prior: Prior, x: Tensor, sigma: float, factor: int, ode_steps: int, 
     return x0_hat, lambda u: pullback(u)[0]
 
 
-def level_operator(measurement: Measurement, canvas: tuple[int, int], factor: int) -> Operator:
-    """A from the level's canvas: nearest upsampling, crop to the picture, degradation."""
-    cropped = canvas != measurement.image_size
-    if factor > 1 and not cropped and (quicker := measurement.operator.upsampled(factor)):
-        return quicker
-    chain: list[Operator] = []
-    if factor > 1:
-        chain.append(NearestUpsample(factor))
-    if cropped:
-        chain.append(Crop(*measurement.image_size))
-    return Compose((*chain, measurement.operator)) if chain else measurement.operator
+def enlarge(x: Tensor, factor: int, codec: Codec) -> Tensor:
+    """The state of a picture `factor` times as large: every pixel repeated, through the codec."""
+    return codec.encode(upsample(codec.decode(x), factor))
 
 
-def canvas_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """The smallest (H', W') >= (H, W) whose sides are multiples of `multiple`."""
-    height, width = (math.ceil(n / multiple) * multiple for n in size)
-    return height, width
-
-
-def picture(canvas: Tensor, size: tuple[int, int]) -> Tensor:
-    """The picture on a canvas at full resolution: (B, C, H', W') -> (B, C, H, W)."""
-    return canvas[..., : size[0], : size[1]]
+def picture(x: Tensor, size: tuple[int, int], codec: Codec = IDENTITY) -> Tensor:
+    """The picture of a state at full resolution: (B, C, H', W') or its latent -> (B, C, H, W)."""
+    return codec.decode(x)[..., : size[0], : size[1]]
 
 
 def check_finite(x0_hat: Tensor, index: int, sigma: float) -> None:

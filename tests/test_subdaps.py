@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from undegrade.models.codec import Identity
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.pipelines.level import level_operator
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
@@ -15,13 +17,7 @@ from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.schedule import Schedule, karras, spread_factors
 from undegrade.pipelines.step import Step
-from undegrade.pipelines.subdaps import (
-    SamplerOptions,
-    level_operator,
-    picture,
-    restore,
-    schedule_for,
-)
+from undegrade.pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
 from undegrade.pipelines.switch import FixedThreshold
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
@@ -48,7 +44,7 @@ class Warped:
     """A nonlinear denoiser whose Jacobian is not symmetric; counts its calls."""
 
     def __init__(self, **spec) -> None:
-        self.spec, self.codec, self.calls = PriorSpec(**spec), None, 0
+        self.spec, self.codec, self.calls = PriorSpec(**spec), Identity(), 0
 
     def denoise(self, x: torch.Tensor, sigma: torch.Tensor, factor: int = 1) -> torch.Tensor:
         self.calls += 1

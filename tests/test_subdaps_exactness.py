@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from undegrade.models.codec import Identity
 from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
@@ -172,7 +173,7 @@ class Warped:
     """A nonlinear denoiser whose Jacobian is not symmetric; counts its calls."""
 
     def __init__(self, **spec) -> None:
-        self.spec, self.codec, self.calls = PriorSpec(**spec), None, 0
+        self.spec, self.codec, self.calls = PriorSpec(**spec), Identity(), 0
 
     def denoise(self, x: torch.Tensor, sigma: torch.Tensor, factor: int = 1) -> torch.Tensor:
         self.calls += 1

@@ -26,8 +26,10 @@ import torch
 from torch import Tensor
 
 from ..measurement import Measurement
+from ..operators.decode import ThroughDecoder
 from ..operators.operator import Operator
 from ..options import Options, option
+from ..step import column
 from .conjugate_gradient import belief_std, jacobi
 from .update import Surroundings
 
@@ -106,11 +108,15 @@ class Langevin(Options):
         """lr, falling linearly with the run, over max(1, p) for every pixel.
 
         p bounds A^T A, which decides what is stable: A^T A 1 for a linear operator (see `jacobi`),
-        f^2 = U^T U for a nonlinear one of slope about 1. Where a pixel is measured once p is 1
+        f^2 = U^T U for a nonlinear one of slope about 1, times the decoder's gain for a latent
+        (`ThroughDecoder.gain`, measured anew at every call). Where a pixel is measured once p is 1
         and lr is DAPS's. A step size of its own for every pixel is a diagonal preconditioner, which
         leaves the target as it is.
         """
         lr = self.learning_rate * (1 + around.progress * (self.final_ratio - 1))
+        if isinstance(operator, ThroughDecoder):
+            p = around.factor**2 * operator.gain(like)
+            return column(lr / p.clamp(min=1), like)
         if not operator.linear:
             return torch.tensor(lr / around.factor**2).to(like)
         return lr / jacobi(operator, like, 0.0).clamp(min=1)
