@@ -35,9 +35,13 @@ def gmsd(x: Tensor, truth: Tensor) -> Tensor:
     is repeated for the gradients; the authors' code continues with black, which marks the border
     of both pictures as an edge.
     """
-    a, b = _gradient_lengths(x.clamp(-1, 1)), _gradient_lengths(truth)
-    similarity = (2 * a * b + GMSD_CONSTANT) / (a.square() + b.square() + GMSD_CONSTANT)
-    return similarity.flatten(1).std(1, correction=0)
+    return gradient_similarity(x.clamp(-1, 1), truth).flatten(1).std(1, correction=0)
+
+
+def gradient_similarity(x: Tensor, truth: Tensor) -> Tensor:
+    """The map whose deviation `gmsd` is, (B, 3, H, W) -> (B, 1, H // 2, W // 2) in [0, 1]."""
+    a, b = _gradient_lengths(x), _gradient_lengths(truth)
+    return (2 * a * b + GMSD_CONSTANT) / (a.square() + b.square() + GMSD_CONSTANT)
 
 
 def _gradient_lengths(pixels: Tensor) -> Tensor:

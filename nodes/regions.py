@@ -1,0 +1,216 @@
+"""Region-adaptive sampling: the policy, the injection and the sampler."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.codec import Codec, LatentCodec, preview
+from ..models.prior import Prior
+from ..pipelines.adadiffsr import RegionRun
+from ..pipelines.base_grid import BaseGrid, half_sigma
+from ..pipelines.feature_injection import FeatureInjection, Injection
+from ..pipelines.information_gain import WeightFree, closed_form
+from ..pipelines.noise import per_sample_noise
+from ..pipelines.region_report import report, work_map
+from ..pipelines.regions import RegionOptions, Task
+from ..pipelines.step_policy import StepPolicy
+from ..pipelines.tiling import TileGrid
+from . import host
+from .images import to_mask, to_preview
+from .latents import read_latent
+from .tiles import PictureTiles
+from .watched import WatchedPrior
+from .widgets import SEED, expect, options_node, socket, widgets_of
+
+CATEGORY = "Undegrade/regions"
+PREVIEW_EVERY = 0.5  # seconds
+TILES_PER_CALL = (
+    "INT",
+    {
+        "default": 8,
+        "min": 1,
+        "max": 256,
+        "tooltip": "Most tiles in one network call: as many as fit in memory. The picture does not "
+        "depend on it.",
+    },
+)
+
+StepPolicyNode = options_node(
+    StepPolicy,
+    {
+        "CATEGORY": CATEGORY,
+        "RETURN_TYPES": ("STEP_POLICY",),
+        "RETURN_NAMES": ("policy",),
+        "OUTPUT_TOOLTIPS": ("How many steps each region gets.",),
+    },
+    "Says how many of the base grid's steps each region may skip, and when it is done (AdaDiffSR). "
+    "Use it to choose the paper's classes, another error budget, or adaptive start.",
+    "AdaDiffSR",
+    "adaptive steps",
+    "early exit",
+    "skip steps",
+)
+FeatureInjectionNode = options_node(
+    FeatureInjection,
+    {
+        "CATEGORY": CATEGORY,
+        "RETURN_TYPES": ("FEATURE_INJECTION",),
+        "RETURN_NAMES": ("injection",),
+        "OUTPUT_TOOLTIPS": ("How strongly regions are held to the degraded picture.",),
+    },
+    "Holds every prediction to the degraded picture, more where a region is growing sharper "
+    "(AdaDiffSR's progressive feature injection, in a form without trained weights).",
+    "AdaDiffSR",
+    "ILVR",
+    "PFJ",
+    "fidelity",
+    "tile control",
+)
+
+
+class RegionAdaptiveSampler:
+    """DIFFUSION_PRIOR, LATENT tiles, TILE_GRID -> LATENT tiles, work MASK, STRING report."""
+
+    DESCRIPTION = (
+        "Restores a picture tile by tile and gives each region only the steps it needs: flat ones "
+        "skip, detailed ones do not (AdaDiffSR). The degradation need not be known; for any prior."
+    )
+    SEARCH_ALIASES = (
+        "AdaDiffSR",
+        "real-world super-resolution",
+        "upscale",
+        "tiled sampler",
+        "adaptive steps",
+    )
+    CATEGORY = CATEGORY
+    FUNCTION = "sample"
+    RETURN_TYPES = ("LATENT", "MASK", "STRING")
+    RETURN_NAMES = ("tiles", "work", "report")
+    OUTPUT_TOOLTIPS = (
+        "The restored tiles, for Tile Stitcher.",
+        "The share of the base grid's steps that each place got, at the size of the picture.",
+        "Evaluations per tile, network calls and how full they were, classes over time, exits.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        return {
+            "required": {
+                "prior": socket("DIFFUSION_PRIOR", "What pictures look like."),
+                "tiles": socket("LATENT", "Tile Splitter's tiles of the enlarged picture."),
+                "grid": socket("TILE_GRID", "Tile Splitter's grid."),
+                "seed": SEED,
+                **widgets_of(BaseGrid),
+                **widgets_of(RegionOptions),
+                "tiles_per_call": TILES_PER_CALL,
+            },
+            "optional": {
+                "policy": socket("STEP_POLICY", "Without it: Step Policy's defaults."),
+                "injection": socket(
+                    "FEATURE_INJECTION", "Without it predictions are not held to the picture."
+                ),
+            },
+        }
+
+    def sample(
+        self,
+        prior: Prior,
+        tiles: dict[str, Any],
+        grid: PictureTiles,
+        seed: int,
+        tiles_per_call: int,
+        policy: StepPolicy | None = None,
+        injection: Injection | None = None,
+        **options: Any,
+    ) -> tuple[dict[str, Any], Tensor, str]:
+        """Run the sampler with progress, previews and interruption."""
+        check_sockets(prior, policy, injection)
+        samples = tiles_of(prior, tiles, grid)
+        solver = RegionOptions(**{k: options.pop(k) for k in widgets_of(RegionOptions)})
+        sigmas = BaseGrid(**options).sigmas(prior.spec)
+        chosen, codec = policy or StepPolicy(), prior.codec
+        spans = chosen.spans or closed_form(sigmas, codec.factor)
+        with host.running(prior) as device:
+            task = task_of(prior, samples, grid.grid, seed, sigmas, device)
+            progress = host.Progress(len(samples), "Region-Adaptive Sampler")
+            watched = WatchedPrior(prior, progress)
+            run = RegionRun(
+                lambda x, sigma, _: watched.denoise(x, sigma),
+                task,
+                chosen,
+                WeightFree(spans),
+                spans,
+                solver,
+                injection,
+                tiles_per_call,
+            )
+            progress.total = remaining(run)
+            watch(run, progress, codec)
+            z = run.predictions()
+            z = codec.process_latent_out(z) if isinstance(codec, LatentCodec) else z
+        mask = F.interpolate(work_map(run), scale_factor=codec.factor)
+        if grid.picture:
+            mask = mask[..., : grid.picture.height, : grid.picture.width]
+        return {"samples": z.float().cpu()}, to_mask(mask), report(run)
+
+
+def check_sockets(prior: Any, policy: Any, injection: Any) -> None:
+    """Raise `TypeError` for what is no prior, policy or injection."""
+    expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
+    expect(policy or StepPolicy(), StepPolicy, "policy", "Step Policy or Calibrate Regions")
+    if injection is not None and not callable(injection):
+        expect(injection, FeatureInjection, "injection", "Feature Injection")
+
+
+def tiles_of(prior: Prior, tiles: Any, grid: Any) -> Tensor:
+    """The samples of the tiles, checked against the grid and the prior."""
+    expect(grid, PictureTiles, "grid", "Tile Splitter's grid")
+    samples = read_latent(tiles, prior, "tiles")
+    side, count = grid.grid.tile, grid.grid.count * grid.batch
+    if samples.shape[-2:] != (side, side) or len(samples) != count:
+        raise ValueError(
+            f"tiles holds {len(samples)} of {samples.shape[-1]}x{samples.shape[-2]} and the grid "
+            f"is for {count} of {side}x{side}; connect both outputs of one Tile Splitter."
+        )
+    if side % prior.spec.multiple_of:
+        raise ValueError(
+            f"The tiles are {side}x{side} and the prior {prior.spec.name} needs multiples of "
+            f"{prior.spec.multiple_of}; connect the same prior to Tile Splitter."
+        )
+    return samples
+
+
+def task_of(
+    prior: Prior, tiles: Tensor, grid: TileGrid, seed: int, sigmas: Tensor, device: torch.device
+) -> Task:
+    """The tiles in the prior's own units, and noise from one map per picture, on the device."""
+    codec, z_lr = prior.codec, tiles.to(device)
+    z_lr = codec.process_latent_in(z_lr) if isinstance(codec, LatentCodec) else z_lr
+    pictures = len(tiles) // grid.count
+    canvas = torch.zeros(pictures, tiles.shape[1], grid.height, grid.width)
+    noise = grid.cut(per_sample_noise([seed + b for b in range(pictures)])(canvas))
+    return Task(grid, z_lr, noise.to(device), sigmas, half_sigma(prior.spec))
+
+
+def remaining(run: RegionRun) -> int:
+    """About how many network calls are still to come, if regions go on as they do now."""
+    live = [region for region in run.regions if not region.left]
+    ahead = [1 - (region.node - run.last) // region.history.skip for region in live]
+    return max([-(-sum(ahead) // run.batch), *ahead])
+
+
+def watch(run: RegionRun, progress: host.Progress, codec: Codec) -> None:
+    """Take a run to its end, with previews of the first picture."""
+    shown = float("-inf")
+    for call in run:
+        progress.total = call.index + 1 + remaining(run)
+        if time.monotonic() - shown >= PREVIEW_EVERY:
+            stitched = run.task.grid.stitch(run.predictions(1))
+            progress.preview = to_preview(preview(codec, stitched))
+            shown = time.monotonic()

@@ -1,0 +1,71 @@
+"""What a region-adaptive run cost, in words and as a map."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from .adadiffsr import RegionRun
+from .step_policy import KINDS
+
+PARTS = 4  # of the base grid, for classes over time
+
+
+def work_map(run: RegionRun) -> Tensor:
+    """Evaluations of each region as a part of the base grid's steps, (B, 1, H, W) in (0, 1].
+
+    Overlaps are blended like the tiles.
+    """
+    task, steps = run.task, len(run.task.sigmas)
+    share = torch.tensor(run.evaluations, dtype=torch.float32) / steps
+    side = task.grid.tile
+    return task.grid.stitch(share[:, None, None, None].expand(-1, 1, side, side))
+
+
+def report(run: RegionRun) -> str:
+    """Evaluations, calls, occupancy, classes over time, and who left early.
+
+    An evaluation is one network call for one tile; classifier-free guidance makes two of each.
+    """
+    counts, steps, calls = run.evaluations, len(run.task.sigmas), len(run.calls)
+    total = sum(counts)
+    early = sum(region.left == "saturated" for region in run.regions)
+    starts = run.task.z_lr.shape[0] - sum(n == 0 for n in first_nodes(run).values())
+    lines = [
+        f"{len(counts)} tiles on a base grid of {steps} steps",
+        f"evaluations per tile: {min(counts)} / {total / len(counts):.1f} / {max(counts)} "
+        f"(min / mean / max), {total} in all, {total / (steps * len(counts)):.0%} of every step",
+        f"network calls: {calls}, {total / (calls * run.batch):.0%} full at {run.batch} tiles each",
+        f"left early: {early}, started late: {starts}",
+        *classes_over_time(run),
+    ]
+    if not run.spans.measured:
+        lines.append("not calibrated: closed-form spans; Calibrate Regions measures them")
+    return "\n".join(lines)
+
+
+def first_nodes(run: RegionRun) -> dict[int, int]:
+    """The node at which each tile was first evaluated."""
+    found: dict[int, int] = {}
+    for call in run.calls:
+        for tile, node, _, _ in call.evaluated:
+            found.setdefault(tile, node)
+    return found
+
+
+def classes_over_time(run: RegionRun) -> list[str]:
+    """One line per quarter of the base grid: how many evaluations were of each class."""
+    steps = len(run.task.sigmas)
+    counts = [Counter() for _ in range(PARTS)]
+    for call in run.calls:
+        for _, node, kind, _ in call.evaluated:
+            counts[node * PARTS // steps][kind] += 1
+    lines = []
+    for part, found in enumerate(counts):
+        nodes = [n for n in range(steps) if n * PARTS // steps == part]
+        if nodes:
+            said = ", ".join(f"{kind} {found[kind]}" for kind in KINDS)
+            lines.append(f"steps {nodes[0]} to {nodes[-1]}: {said}")
+    return lines
