@@ -84,7 +84,7 @@ def test_wheel_has_every_package():
     setuptools = PYPROJECT["tool"]["setuptools"]
     assert setuptools["package-dir"] == {"undegrade": "."}
     tree = {"undegrade"}
-    for top in ("headless", "models", "nodes", "pipelines"):
+    for top in ("headless", "models", "nodes", "pipelines", "training"):
         tree |= {".".join(["undegrade", *file.parent.relative_to(ROOT).parts])
                  for file in (ROOT / top).rglob("*.py")}
     assert set(setuptools["packages"]) == tree

@@ -1,0 +1,134 @@
+"""The training scripts, small and short: losses fall, and what they write loads."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from undegrade.models.discrete import DiscretePrior, vp_sigmas
+from undegrade.models.predictors import load_noise_predictor
+from undegrade.models.prior import PriorSpec
+from undegrade.models.registry import load_pixel_prior
+from undegrade.models.weights import read_tensors
+from undegrade.training import data, loop, noise_predictor, prior
+from undegrade.training.command import command_line, read_options
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def rows(out) -> list[dict]:
+    with (out / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_options_on_the_command_line(capsys):
+    arguments = ["--out", "/a/b", "--steps", "7", "--like", "/c/d.safetensors"]
+    options = read_options(noise_predictor.PredictorOptions, arguments, "")
+    assert (options.steps, options.batch) == (7, 16)
+    said = command_line("noise_predictor", options)
+    assert said == "python training noise_predictor --steps 7 --like d.safetensors"
+    with pytest.raises(SystemExit):
+        read_options(noise_predictor.PredictorOptions, ["--steps", "0"], "")
+    assert "steps is 0; give a number in" in capsys.readouterr().err
+
+
+def test_smoke_noise_predictor(tmp_path, monkeypatch):
+    small(monkeypatch)
+    arguments = ["--out", str(tmp_path), "--canvases", "3", "--side", "32", "--batch", "8"]
+    arguments += ["--widths", "16,24", "--steps", "60", "--rate", "3e-3", "--warm-up", "5"]
+    assert noise_predictor.main([*arguments, "--validate-every", "15", "--average", "0.9"]) == 0
+    losses = [float(r["square"]) + float(r["edges"]) for r in rows(tmp_path)]
+    assert len(losses) == 4 and losses[-1] < 0.97 * losses[0], losses
+    made = load_noise_predictor(tmp_path / "predictor.safetensors")
+    assert made.predict(torch.zeros(1, 3, 8, 8), torch.tensor([0.3]))[0].shape == (1, 3, 32, 32)
+    _, said = read_tensors(tmp_path / "predictor.safetensors")
+    assert said["seed"] == "0" and said["samples"] == "480" and "no photographs" in said["data"]
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir())[0] == "00000015.png"
+
+
+def small(monkeypatch) -> None:
+    """Canvases of 192 pixels, and few crops of them to validate on."""
+    drawn = data.render
+    for script in (noise_predictor, prior):
+        monkeypatch.setattr(script, "HELD_OUT", 2)
+    monkeypatch.setattr(data, "render", lambda *a: drawn(*a, side=192))
+
+
+def test_smoke_prior(tmp_path, monkeypatch):
+    small(monkeypatch)
+    arguments = ["--out", str(tmp_path), "--canvases", "3", "--side", "32", "--batch", "8"]
+    arguments += ["--widths", "16,24", "--steps", "60", "--rate", "3e-3", "--warm-up", "5"]
+    assert prior.main([*arguments, "--validate-every", "15", "--average", "0.9"]) == 0
+    losses = [float(r["loss"]) for r in rows(tmp_path)]
+    assert losses[-1] < 0.9 * losses[0], losses
+    made = load_pixel_prior(tmp_path / "prior.safetensors")
+    assert made.spec.trained_factors == (1, 2, 4) and made.spec.multiple_of == 4
+    onward = [*arguments, "--steps", "62", "--like", str(tmp_path / "prior.safetensors")]
+    assert prior.main([*onward, "--out", str(tmp_path / "on")]) == 0
+    assert load_pixel_prior(tmp_path / "on" / "prior.safetensors").spec.multiple_of == 4
+
+
+def test_any_pixel_prior_is_fine_tuned(tmp_path):
+    """A network of discrete times leaves as a diffusers folder that gives back the same prior."""
+    from diffusers import UNet2DModel
+
+    network = UNet2DModel(
+        block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=32,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"), in_channels=3, out_channels=3,
+    )
+    sigmas = vp_sigmas(torch.float32)
+    spec = PriorSpec(multiple_of=2, sigma_min=0.01, sigma_max=157.0, sigmas=sigmas)
+    given = DiscretePrior(network, spec)
+    task = prior.PriorTask(given, torch.zeros(2, 3, 16, 16))
+    options = prior.PriorOptions(out=str(tmp_path), steps=2, batch=6, side=16, warm_up=0)
+    crops = [[torch.full((3, 16 * f, 16 * f), 0.2)] * 12 for f in (1, 2, 4)]
+    before = [p.detach().clone() for p in network.parameters()]
+    for _ in loop.train(task, prior.Resolutions(crops, 0), options, loop.start(options)):
+        pass
+    moved = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
+    assert all(moved)
+    prior.write_prior(given, options, {"psnr_25": 1.0})
+    loaded = load_pixel_prior(tmp_path / "prior")
+    assert (loaded.spec.sigmas / sigmas - 1).abs().max() < 1e-3
+    x, s = torch.linspace(-1, 1, 768).reshape(1, 3, 16, 16), torch.tensor([0.4])
+    with torch.inference_mode():
+        assert torch.allclose(loaded.denoise(x, s), given.denoise(x, s), atol=1e-4)
+
+
+def test_the_loss_is_edms(tmp_path):
+    """A denoiser that always answers 0 has the closed form E[weight] |x0|^2."""
+
+    class Zero(nn.Module):
+        def forward(self, x, *_):
+            return torch.zeros_like(x)
+
+    class Nothing:
+        spec = replace(PriorSpec(), sigmas=None)
+        network = nn.Linear(1, 1)
+
+        def denoise(self, x, sigma, factor=1):
+            return torch.zeros_like(x) + 0.1 * factor
+
+    task = prior.PriorTask(Nothing(), torch.zeros(1))
+    x0 = torch.full((3, 3, 8, 8), 0.5)
+    g = torch.Generator().manual_seed(2)
+    sigma = prior.draw_sigmas(3, torch.Generator().manual_seed(2), Nothing.spec)
+    loss = task((x0, torch.tensor([1, 2, 4])), g)["loss"]
+    weight = (sigma**2 + 0.25) / (0.25 * sigma**2)
+    wanted = (weight * (torch.tensor([0.1, 0.2, 0.4]) - 0.5) ** 2).mean()
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_it_starts_from_a_checkout_of_any_name():
+    """The folder of the pack may hold a hyphen and a dot, and be started from elsewhere."""
+    command = [sys.executable, str(ROOT / "training")]
+    wrong = subprocess.run([*command, "x"], capture_output=True, text=True, cwd="/")
+    assert wrong.returncode == 2 and "name one of noise_predictor, prior" in wrong.stderr
+    shown = subprocess.run([*command, "prior", "--help"], capture_output=True, text=True, cwd="/")
+    assert shown.returncode == 0 and "--like" in shown.stdout, shown.stderr

@@ -1,0 +1,16 @@
+"""Trains the networks of the pack, the shipped ones and yours.
+
+=====================  ==================================================================
+``synthetic``          pictures drawn from a seed: what the shipped files saw, and no photograph
+``data``               samples: crops of such canvases or of your folder, and degraded pairs
+``loop``               the one training loop, on accelerate: resume, average, validation
+``noise_predictor``    trains the starting noise of Inversion Sampler for a pixel prior
+``prior``              trains or fine-tunes a pixel prior at three resolutions
+``regions``            trains the region entropy regressor of Region-Adaptive Sampler
+``records``            what regions go through under a prior, for that
+``scores``             what a predictor gains over bicubic on given pictures
+=====================  ==================================================================
+
+    python training noise_predictor --out runs/predictor
+    accelerate launch training/__main__.py noise_predictor --out runs/predictor
+"""
