@@ -14,7 +14,9 @@ The way of a workflow through this package, one file per station:
 ``progress``       one bar per node that reports progress
 ``folders``        where pictures are looked for and written, and under what name
 ``stock``          ComfyUI's own nodes that our workflows use, written anew
+``pack``           the pack's nodes and the stock ones, as one catalog
 ``cli``            the command line and its exit status
+``batch``          one workflow over many pictures and videos, by a loop or by Ray
 =================  ===================================================================
 """
 

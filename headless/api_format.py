@@ -19,7 +19,7 @@ class ApiDocument(Document):
         Raises:
             WorkflowError: an entry without ``class_type``, or with ``inputs`` of another kind.
         """
-        super().__init__(catalog)
+        super().__init__(raw, catalog)
         wrong = [
             f"node {key}: expected {{class_type, inputs}}, found {str(value)[:80]}."
             for key, value in raw.items()

@@ -1,7 +1,7 @@
 """The ``undegrade`` command.
 
-Exit status: 0 done, 1 a node failed, 2 the workflow or the command line is wrong (nothing ran),
-130 stopped by the user.
+Exit status: 0 done, 1 a node failed (``batch``: a picture did, or the disk is full), 2 the workflow
+or the command line is wrong (nothing ran), 130 stopped by the user.
 """
 
 import argparse
@@ -9,35 +9,17 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from .pack import Pack
 
 if TYPE_CHECKING:
     from .document import Document
-    from .folders import Folders
     from .graph import Graph, WorkflowError
     from .signature import Catalog
 
 DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 130
-
-
-@dataclass(frozen=True)
-class Pack:
-    """The node pack as the command sees it; ``host`` is its module with ``set_progress_sink``."""
-
-    classes: dict[str, type]
-    titles: dict[str, str]
-    host: ModuleType | Any
-
-    @classmethod
-    def load(cls) -> "Pack":
-        """Import the pack this command belongs to."""
-        from .. import nodes
-        from ..nodes import host
-
-        return cls(nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS, host)
 
 
 def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
@@ -62,6 +44,8 @@ def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .batch.command import add_command
+
     parser = argparse.ArgumentParser(
         prog="undegrade", description="Run workflows of the Undegrade nodes without ComfyUI.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -69,18 +53,20 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(action=_run)
     check = commands.add_parser("check", help="say what is wrong with a workflow; run nothing")
     check.set_defaults(action=_check)
-    for command in (run, check):
+    batch = add_command(commands)
+    for command in (run, check, batch):
         command.add_argument(
             "workflow", type=Path,
             help="a workflow saved by ComfyUI, in API format, or a PNG that carries one")
-        command.add_argument(
-            "--input", action="append", default=[], metavar="[NODE=]FILE",
-            help="the picture to load; name the LoadImage node if there are several")
         command.add_argument(
             "--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", dest="settings",
             help="change a value; the node by id, title, or type where unique (12.seed=3)")
         command.add_argument("--output", type=Path, default=Path("output"), metavar="DIR",
                              help="where pictures go (default: output)")
+    for command in (run, check):
+        command.add_argument(
+            "--input", action="append", default=[], metavar="[NODE=]FILE",
+            help="the picture to load; name the LoadImage node if there are several")
     run.add_argument("--quiet", action="store_true", help="draw no progress bars")
     run.add_argument("--traceback", action="store_true",
                      help="when a node fails, show where in its code")
@@ -92,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 def _nodes(options: argparse.Namespace, pack: Pack) -> int:
     from .folders import Folders
 
-    catalog = _catalog(pack, Folders(Path("output")))
+    catalog = pack.catalog(Folders(Path("output")))
     width = max(map(len, catalog.classes), default=0)
     for name in catalog.classes:
         sys.stdout.write(f"{name:{width}}  {catalog.title(name)}\n")
@@ -105,7 +91,7 @@ def _check(options: argparse.Namespace, pack: Pack) -> int:
     try:
         plan = _prepare(options, pack)
     except WorkflowError as error:
-        return _refuse(error)
+        return refuse(error)
     sys.stdout.write(f"{options.workflow}: {len(plan.graph.nodes)} nodes, nothing wrong.\n")
     return DONE
 
@@ -118,9 +104,9 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
 
     try:
         plan = _prepare(options, pack)
-        _make_folder(options.output)
+        make_folder(options.output)
     except WorkflowError as error:
-        return _refuse(error)
+        return refuse(error)
     extra = {"workflow": plan.document.workflow} if plan.document.workflow else None
     try:
         with Report(pack.host, Folders(options.output), options.quiet) as report:
@@ -154,7 +140,7 @@ def _prepare(options: argparse.Namespace, pack: Pack) -> _Plan:
     from .validation import validate
 
     folders = Folders.around(options.workflow, options.output)
-    catalog = _catalog(pack, folders)
+    catalog = pack.catalog(folders)
     document = load(options.workflow, catalog)
     problems = apply_inputs(document, folders, options.input)
     problems += apply_settings(document, options.settings)
@@ -165,7 +151,7 @@ def _prepare(options: argparse.Namespace, pack: Pack) -> _Plan:
     return _Plan(document, graph, catalog)
 
 
-def _make_folder(output: Path) -> None:
+def make_folder(output: Path) -> None:
     """Make the output folder now, rather than find out after an hour that it cannot be made."""
     from .graph import WorkflowError
 
@@ -177,13 +163,7 @@ def _make_folder(output: Path) -> None:
         raise WorkflowError(f"--output {output}: cannot write there: {error.strerror}.") from error
 
 
-def _catalog(pack: Pack, folders: "Folders") -> "Catalog":
-    from .signature import Catalog
-    from .stock import stock_classes, stock_titles
-
-    return Catalog({**pack.classes, **stock_classes(folders)}, {**pack.titles, **stock_titles()})
-
-
-def _refuse(error: "WorkflowError") -> int:
+def refuse(error: "WorkflowError") -> int:
+    """Print why; returns the exit status."""
     sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
     return REFUSED

@@ -27,14 +27,18 @@ class Entry:
 
 
 class Document(ABC):
-    """What the two formats have in common; ``workflow`` is what PNGs carry under that name."""
+    """What the two formats have in common.
+
+    ``raw`` is the file's own object, settings included; ``workflow`` is what PNGs carry under that
+    name.
+    """
 
     workflow: dict[str, Any] | None = None
     entries: list[Entry]
 
-    def __init__(self, catalog: Catalog):
+    def __init__(self, raw: dict[str, Any], catalog: Catalog):
         """Remember which node classes the values are to be read with."""
-        self.catalog = catalog
+        self.raw, self.catalog = raw, catalog
 
     @abstractmethod
     def graph(self) -> Graph:

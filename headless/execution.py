@@ -6,7 +6,7 @@ element (INPUT_IS_LIST: called once with the lists; OUTPUT_IS_LIST: the results 
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from .graph import Graph, Link, Node
@@ -31,14 +31,21 @@ class NodeError(RuntimeError):
 
 
 def execute(graph: Graph, catalog: Catalog, observer: Observer,
-            extra_pnginfo: dict[str, Any] | None = None) -> None:
-    """Run everything the output nodes need, under ``torch.inference_mode`` as ComfyUI does.
+            extra_pnginfo: dict[str, Any] | None = None,
+            targets: Collection[str] | None = None,
+            given: Mapping[str, list[list]] | None = None) -> dict[str, list[list]]:
+    """Run everything the targets need, under ``torch.inference_mode`` as ComfyUI does.
 
     Args:
         graph: a plan without problems (see ``validation``).
         catalog: the node classes.
         observer: told of each node's start and end.
         extra_pnginfo: given to nodes that ask for EXTRA_PNGINFO.
+        targets: the nodes to run; the output nodes if None.
+        given: outputs of nodes that an earlier run computed, so that this one need not.
+
+    Returns:
+        The outputs of the ``targets``; nothing if None were named.
 
     Raises:
         NodeError: a node raised, or returned something ComfyUI could not use.
@@ -46,21 +53,25 @@ def execute(graph: Graph, catalog: Catalog, observer: Observer,
     import torch
 
     with torch.inference_mode():
+        wanted = output_nodes(graph, catalog) if targets is None else targets
         run = _Run(graph, catalog, observer, {
-            "PROMPT": graph.prompt(), "EXTRA_PNGINFO": extra_pnginfo})
-        for target in output_nodes(graph, catalog):
+            "PROMPT": graph.prompt(), "EXTRA_PNGINFO": extra_pnginfo}, wanted, given or {})
+        run.readers.update(targets or ())  # their outputs have one more reader: the caller
+        for target in wanted:
             run.pull(target)
+        return {target: run.outputs[target] for target in targets or ()}
 
 
 class _Run:
     """The state of one run: instances, outputs still needed, and how often they are."""
 
-    def __init__(self, graph: Graph, catalog: Catalog, observer: Observer, hidden: dict[str, Any]):
+    def __init__(self, graph: Graph, catalog: Catalog, observer: Observer, hidden: dict[str, Any],
+                 targets: Collection[str], given: Mapping[str, list[list]]):
         self.graph, self.catalog, self.observer, self.hidden = graph, catalog, observer, hidden
         self.instances: dict[str, Any] = {}
-        self.outputs: dict[str, list[list]] = {}
-        self.done: set[str] = set()
-        needed = graph.upstream(output_nodes(graph, catalog))
+        self.outputs: dict[str, list[list]] = dict(given)
+        self.done = set(given)
+        needed = graph.upstream(targets)
         self.readers = Counter(s for i in needed for s in self._sources(graph.nodes[i]))
 
     def pull(self, target: str) -> None:

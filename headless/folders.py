@@ -5,11 +5,15 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
 PREVIEWS = "preview"  # the folder of previews inside the output folder
 ANNOTATION = re.compile(r" ?\[(input|output|temp)\]$")
+
+Source = Path | BytesIO
+"""What a picture is read from."""
 
 
 @dataclass
@@ -40,7 +44,7 @@ class Folders:
         self.given[name] = file
         return name
 
-    def find(self, name: str) -> Path:
+    def find(self, name: str) -> Source:
         """The picture a workflow names; "[output]" behind a name means the output folder.
 
         Raises:
@@ -56,6 +60,10 @@ class Folders:
                 return folder / plain
         raise FileNotFoundError(
             f"{name!r} was not found in {', '.join(map(str, places))}; name a picture with --input")
+
+    def write(self, path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+        """Write a picture to its place."""
+        write_whole(path, write)
 
     def place(self, prefix: str, size: tuple[int, int], preview: bool) -> "Place":
         """Where the pictures of one saving node go, numbered on from those that are there.

@@ -91,17 +91,36 @@ def _listed(entries: Iterable[Entry]) -> str:
 
 
 def _give(document: Document, folders: Folders, text: str) -> None:
-    address, equals, file = text.partition("=")
     option = f"--input {text}"
-    if not equals or Path(text).is_file():
-        entry, file = _only_loader(document, option), text
-    else:
-        entry = find(document, address, option)
+    entry, file = split_input(document, text, Path(text).is_file())
     if not Path(file).is_file():
         raise WorkflowError(f"{option}: there is no file {file}.")
+    expect_loader(entry, option)
+    _write(document, entry, "image", folders.give(Path(file)), option)
+
+
+def split_input(document: Document, text: str, whole: bool) -> tuple[Entry, str]:
+    """The node and the file that ``file`` or ``node=file`` means.
+
+    Args:
+        document: the workflow.
+        text: what stood behind ``--input``.
+        whole: the text is a file's name even where it has an equals sign.
+
+    Raises:
+        WorkflowError: no such node, or several to choose from.
+    """
+    address, equals, file = text.partition("=")
+    option = f"--input {text}"
+    if whole or not equals:
+        return _only_loader(document, option), text
+    return find(document, address, option), file
+
+
+def expect_loader(entry: Entry, option: str) -> None:
+    """Refuse a node that loads no picture."""
     if entry.type not in LOADERS:
         raise WorkflowError(f"{option}: {entry} loads no picture; it is of type {entry.type}.")
-    _write(document, entry, "image", folders.give(Path(file)), option)
 
 
 def _only_loader(document: Document, option: str) -> Entry:

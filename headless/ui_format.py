@@ -34,7 +34,7 @@ class UiDocument(Document):
             WorkflowError: a node without id or type, two nodes with one id, an unreadable link, a
                 part of another kind than the format has there.
         """
-        super().__init__(catalog)
+        super().__init__(raw, catalog)
         self.workflow = raw
         self.entries = [_entry(node, catalog) for node in raw["nodes"]]
         self.entries = [e for e in self.entries if e.type not in NOTES]

@@ -24,8 +24,9 @@ SCRIPTS = ("", "headless", "training", "benchmarks", "tests")  # Python may put 
 SEAMS = {f"{PACK}.models.prior", f"{PACK}.models.codec"}
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths"}
 COMFY_NAME = re.compile(r"(comfy|comfy_api|comfy_extras|comfy_execution)(\.\w+)+|folder_paths")
-HEAVY = ("diffusers", "kornia", "scipy", "skimage", "transformers", "ray", "lpips", "deepinv")
-OPTIONAL = {"deepinv", "lpips", "ray"}  # the extras in pyproject.toml
+ASKS_HOST = re.compile(r"nodes/host\.py:|nodes/hosted_\w+\.py:\d+ names ")
+HEAVY = ("diffusers", "kornia", "scipy", "skimage", "transformers", "ray", "av", "lpips", "deepinv")
+OPTIONAL = {"av", "deepinv", "huggingface_hub", "lpips", "ray", "transformers"}  # the extras in pyproject.toml
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}  # where the import's name differs
 TYPING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 VAGUE = re.compile(r"(util|helper|common|manager|misc)s?")
@@ -127,13 +128,13 @@ def past_the_seams(root: Path) -> list[str]:
 
 
 def comfy(root: Path) -> list[str]:
-    """Files other than the host that name a module of ComfyUI, in an import or a string."""
+    """Files that import ComfyUI, or name a module of it beside those that may ask the host."""
     named = [str(i) for i in imports(root, tuple(LAYERS)) if i.top in COMFY]
     for file, tree, _ in sources(root, tuple(LAYERS)):
         named += [f"{file}:{node.lineno} names {node.value}" for node in ast.walk(tree)
                   if isinstance(node, ast.Constant) and isinstance(node.value, str)
                   and COMFY_NAME.fullmatch(node.value)]
-    return [line for line in named if not line.startswith("nodes/host.py:")]
+    return [line for line in named if not ASKS_HOST.match(line)]
 
 
 def heavy(root: Path) -> list[str]:
@@ -186,7 +187,8 @@ BROKEN = {  # rule -> files with their texts, in each of which the rule must fin
     past_the_seams: [("pipelines/a.py", "from ..models import pixel"),
                      ("pipelines/operators/a.py", "from ...models.pixel import x")],
     comfy: [("nodes/a.py", "import comfy.utils"), ("headless/a.py", "x('folder_paths')"),
-            ("models/a.py", "def f():\n    from comfy_api.latest import io")],
+            ("models/a.py", "def f():\n    from comfy_api.latest import io"),
+            ("nodes/hosted_a.py", "import comfy.samplers")],
     heavy: [("models/a.py", "try:\n    from scipy import ndimage\nexcept ImportError:\n    pass"),
             ("nodes/a.py", "class A:\n    import kornia.filters")],
     undeclared: [("models/a.py", "def f():\n    import skimage.data"),
@@ -197,6 +199,7 @@ BROKEN = {  # rule -> files with their texts, in each of which the rule must fin
 }
 SOUND = [  # in which no rule may find any
     ("__init__.py", "from .nodes import x"), ("nodes/host.py", "import comfy.utils"),
+    ("nodes/hosted_a.py", "from .host import comfy\nx = comfy('comfy.samplers')"),
     ("nodes/inspect.py", "from ..pipelines.subdaps import restore\nfrom . import widgets"),
     ("pipelines/a.py", "from ..models.prior import Prior\nfrom ..models import codec"),
     ("models/a.py", "def f():\n    import diffusers\n    return [lambda: diffusers]"),

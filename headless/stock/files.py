@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..folders import Folders, fill_in_widgets, write_whole
+from ..folders import Folders, Source, fill_in_widgets
 
 CHANNELS = ("alpha", "red", "green", "blue")
 NO_MASK = (64, 64)  # the size of the empty mask of a picture without alpha
@@ -111,7 +110,7 @@ class SaveImage:
             path, picture = place.file(index), _picture(image)
             save = partial(picture.save, format="PNG", pnginfo=chunks,
                            compress_level=1 if temporary else 4)
-            write_whole(path, save)
+            self.folders.write(path, save)
             shown.append({"filename": path.name, "subfolder": place.subfolder, "type": self.KIND})
         return {"ui": {"images": shown}}
 
@@ -146,7 +145,7 @@ class MaskPreview(SaveImage):
         return self.save_images(grey, prompt=prompt, extra_pnginfo=extra_pnginfo)
 
 
-def read_frames(path: Path) -> list[Image.Image]:
+def read_frames(path: Source) -> list[Image.Image]:
     """Every frame of a picture file, turned as its EXIF says; of an MPO only the first.
 
     Raises:

@@ -1,0 +1,204 @@
+"""The command line of ``undegrade batch``, and what is refused before anything runs."""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..cli import DONE, FAILED, make_folder, refuse
+from ..document import Document, Entry
+from ..execution import NodeError
+from ..folders import Folders
+from ..graph import WorkflowError
+from ..pack import Pack
+from .inputs import Item, check_places, gather, is_there
+
+if TYPE_CHECKING:
+    from .plan import Job
+
+ABOUT = """Run one workflow over many pictures and videos. Outputs keep the inputs' relative paths
+and carry the workflow in their metadata. Started again, a run does only what is missing; the output
+folder's manifest.jsonl tells what became of each input."""
+
+
+def add_command(commands: "argparse._SubParsersAction") -> argparse.ArgumentParser:
+    """Add ``batch`` to the command's menu."""
+    batch = commands.add_parser("batch", help="run a workflow over many pictures and videos",
+                                description=ABOUT)
+    batch.set_defaults(action=_batch)
+    add = batch.add_argument
+    add("--input", action="append", required=True, metavar="[NODE=]PATTERN",
+        help="a quoted pattern such as 'photos/**/*.jpg', a folder or a file, several times if "
+             "need be; name the LoadImage node if the workflow has several")
+    add("--seed", type=int, default=0, metavar="N",
+        help="base seed (default: 0); a picture's own seed comes from it and the relative path, "
+             "and is added to every seed in the workflow that acts on the picture")
+    add("--engine", choices=("local", "ray"), default="local",
+        help="local: one worker in this process (default); ray: workers that Ray starts")
+    add("--workers", type=_count, default=1, metavar="N", help="with ray: how many (default: 1)")
+    add("--address", metavar="HOST:PORT", help="with ray: join this running cluster, or 'auto'")
+    add("--gpus", type=_fraction, metavar="F",
+        help="with ray: GPUs per worker, such as 0.5 (default: 1 where there are any)")
+    add("--threads", type=_count, default=1, metavar="N",
+        help="CPU threads of each worker (default: 1)")
+    add("--together", type=_count, default=1, metavar="N",
+        help="pictures of equal size that share each network call (default: 1), for GPUs and "
+             "small pictures; another N changes the last bits of a result")
+    add("--memory", type=_fraction, default=4.0, metavar="GIB",
+        help="what a shared network call may take; large pictures share fewer at a time "
+             "(default: 4)")
+    add("--scores", action="store_true",
+        help="run the nodes that report figures, too, and put the figures into the manifest")
+    add("--one-noise", action="store_true",
+        help="the same noise for all frames of a video, against flicker")
+    add("--dry-run", action="store_true", help="print what would run, and run nothing")
+    add("--quiet", action="store_true", help="draw no progress bar")
+    return batch
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return value
+
+
+def _batch(options: argparse.Namespace, pack: Pack) -> int:
+    try:
+        return _run(options, pack)
+    except WorkflowError as error:
+        return refuse(error)
+    except (NodeError, RuntimeError) as error:
+        from .store import DiskError
+
+        if not isinstance(error, NodeError | DiskError):
+            raise
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+
+
+def _run(options: argparse.Namespace, pack: Pack) -> int:
+    from .driver import Driver
+    from .engines import Cluster, local, on_ray
+    from .store import Manifest
+
+    _check_engine(options)
+    folders = Folders.around(options.workflow, options.output)
+    document, entry, items = _inputs(options, pack, folders)
+    job = _job(options, document, entry, folders, items)
+    manifest = Manifest(options.output, _digest(options, job))
+    finished = manifest.finished()
+    todo = [item for item in items if item.name not in finished]
+    if options.dry_run:
+        return _show(options, items, todo)
+    make_folder(options.output)
+    planned = {item.output() for item in items}
+    manifest.begin(item.output() for item in todo)
+    driver = Driver(job, options.output, manifest, options.seed, options.one_noise, planned)
+    if todo:
+        engine = partial(local, job, pack) if options.engine == "local" else partial(
+            on_ray, job, Cluster(options.workers, options.gpus, options.address))
+        driver.run(todo, engine, options.quiet)
+    sys.stdout.write(f"{len(items)} inputs: {len(finished)} were finished before, "
+                     f"{len(todo) - driver.failed} are now, {driver.failed} failed; "
+                     f"see {manifest.path}\n")
+    return FAILED if driver.failed else DONE
+
+
+def _check_engine(options: argparse.Namespace) -> None:
+    given = {"--workers": options.workers != 1, "--address": options.address is not None,
+             "--gpus": options.gpus is not None}
+    for option, is_given in given.items():
+        if is_given and options.engine == "local":
+            raise WorkflowError(f"{option} is for workers that Ray starts; add --engine ray.")
+
+
+def _inputs(options: argparse.Namespace, pack: Pack,
+            folders: Folders) -> tuple[Document, Entry, list[Item]]:
+    """The workflow with its settings, the node to feed, and what to feed it."""
+    from ..load import load
+    from ..settings import apply_settings, expect_loader, split_input
+
+    document = load(options.workflow, pack.catalog(folders))
+    if problems := apply_settings(document, options.settings):
+        raise WorkflowError(*problems)
+    found: dict[Path, Item] = {}
+    roots, fed = [], {}
+    for text in options.input:
+        entry, pattern = split_input(document, text, is_there(text))
+        expect_loader(entry, f"--input {text}")
+        fed[entry.id] = entry
+        root, items = gather(pattern)
+        roots += [] if Path(pattern).is_file() else [root]
+        found |= {item.path.resolve(): item for item in items if item.path.resolve() not in found}
+    if len(fed) > 1:
+        raise WorkflowError(f"--input names {' and '.join(map(str, fed.values()))}; one run feeds "
+                            "one node.")
+    items = sorted(found.values(), key=lambda item: item.name)
+    check_places(roots, items, options.output)
+    if any(item.is_video for item in items):
+        from .video import pyav
+
+        pyav()
+    return document, next(iter(fed.values())), items
+
+
+def _job(options: argparse.Namespace, document: Document, entry: Entry, folders: Folders,
+         items: Sequence[Item]) -> "Job":
+    """The job, checked with its first picture."""
+    from ..validation import validate
+    from .plan import Job, Plan, side_loaders
+
+    if feeder := document.feeder(entry, "image"):
+        raise WorkflowError(f"--input: 'image' of {entry} is linked to node {feeder}; unlink it.")
+    first = items[0]
+    folders.given[first.name] = first.path
+    document.write(entry, "image", first.name)
+    if problems := validate(document.graph(), document.catalog):
+        raise WorkflowError(*problems)
+    side = {}
+    for name in side_loaders(document, entry):
+        if any(item.name == name for item in items):
+            raise WorkflowError(f"{name!r} is both an input and a picture that another node of the "
+                                "workflow loads; rename one of them.")
+        path = folders.find(name)
+        assert isinstance(path, Path)
+        side[name] = path.read_bytes()
+    document.write(entry, "image", "")
+    job = Job(json.dumps(document.raw), entry.id, options.together, options.memory,
+              options.threads, options.scores, side)
+    Plan(job, document.catalog)
+    return job
+
+
+def _digest(options: argparse.Namespace, job: "Job") -> str:
+    """What the files depend on beside the inputs; engine and workers are not among it."""
+    values = asdict(job) | {"seed": options.seed, "one_noise": options.one_noise,
+                            "memory": job.memory if job.together > 1 else None}
+    values["side"] = {n: hashlib.sha256(d).hexdigest() for n, d in job.side.items()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _show(options: argparse.Namespace, items: Sequence[Item], todo: Sequence[Item]) -> int:
+    from .plan import picture_seed
+
+    for item in todo:
+        seed = picture_seed(options.seed, item.name)
+        sys.stdout.write(f"{item.path} -> {options.output / item.output()}  seed {seed}\n")
+    sys.stdout.write(f"{len(items)} inputs: {len(items) - len(todo)} are finished, {len(todo)} "
+                     f"would run; engine {options.engine}, workers {options.workers}.\n")
+    return DONE

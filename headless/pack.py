@@ -1,0 +1,32 @@
+"""The node pack as the command sees it, and everything a workflow may use."""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from .folders import Folders
+from .signature import Catalog
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The node pack; ``host`` is its module with ``set_progress_sink``."""
+
+    classes: dict[str, type]
+    titles: dict[str, str]
+    host: ModuleType | Any
+
+    @classmethod
+    def load(cls) -> "Pack":
+        """Import the pack this command belongs to."""
+        from .. import nodes
+        from ..nodes import host
+
+        return cls(nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS, host)
+
+    def catalog(self, folders: Folders) -> Catalog:
+        """The pack's nodes and the stock ones, the latter bound to the folders of a run."""
+        from .stock import stock_classes, stock_titles
+
+        return Catalog({**self.classes, **stock_classes(folders)},
+                       {**self.titles, **stock_titles()})
