@@ -94,6 +94,27 @@ KNOWN = (
         S_LAB,
     ),
     Known(
+        "stablesr_000117.ckpt",
+        STABLESR,
+        "full StableSR checkpoint for 512 pixels, 6.5 GB, with its UNet",
+        f"{HUB}/Iceclear/StableSR/resolve/main/stablesr_000117.ckpt",
+        S_LAB,
+    ),
+    Known(
+        "stablesr_768v_000139.ckpt",
+        STABLESR,
+        "full StableSR checkpoint for 768 pixels, 6.5 GB, with its UNet",
+        f"{HUB}/Iceclear/StableSR/resolve/main/stablesr_768v_000139.ckpt",
+        S_LAB,
+    ),
+    Known(
+        "stablesr_turbo.ckpt",
+        STABLESR,
+        "full StableSR checkpoint for SD-Turbo, 6.5 GB, with its UNet",
+        f"{HUB}/Iceclear/StableSR/resolve/main/stablesr_turbo.ckpt",
+        S_LAB,
+    ),
+    Known(
         "sd-turbo",
         DIFFUSERS,
         "SD-Turbo, latent diffusion at 512 pixels in one to four steps",

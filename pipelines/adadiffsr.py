@@ -122,7 +122,7 @@ class RegionRun:
             at = self._place(region)
             rise, sharper = gains.full_reference[row].item(), gains.no_reference[row].item()
             verdict = self.policy.decide(region.history, rise, sharper, at, self.spans)
-            region.gain = sharper
+            region.gain, region.rise = sharper, rise
             region.best = x0_hat if verdict.best else region.best
             here, target = region.node, self._target(region.node + verdict.skip, region.node)
             if here == self.last or verdict.leave:

@@ -78,6 +78,7 @@ class Region:
     before: int = -1
     second: bool = False  # whether x0_hat may serve dpm++ 2m
     gain: float = 0.0  # the last no-reference gain
+    rise: float = 0.0  # the last full-reference gain
     best: Tensor | None = None
     left: str = ""
     history: History = field(default_factory=History)

@@ -1,0 +1,248 @@
+"""AdaDiffSR as a SAMPLER of ComfyUI, for any MODEL: see `pipelines.adadiffsr`.
+
+ComfyUI calls `sample` with a guider whose model is loaded and whose conditioning is prepared. The
+run asks a copy of that guider, so that LoRAs, ControlNets, guiders and patches of other nodes work;
+the copy's conditioning is that of the tiles of each call (`hosted_tiles`).
+
+ComfyUI takes a noise level for every sample, but much around the network looks at the first one
+only. Batches therefore never straddle a level at which conditioning begins or ends, and a model
+with functions of other nodes on it is asked at one level per call.
+
+Flow models mix x = (1 - s) z + s n; the step x <- x0_hat + (s' / s) (x - x0_hat) is theirs too, and
+only the start differs, which ComfyUI's own `noise_scaling` makes.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..pipelines.adadiffsr import RegionRun
+from ..pipelines.base_grid import stable_diffusion_sigmas
+from ..pipelines.feature_injection import Injection
+from ..pipelines.information_gain import InformationGain, Spans, WeightFree, closed_form
+from ..pipelines.region_report import report
+from ..pipelines.regions import RegionOptions, Task
+from ..pipelines.step_policy import THRESHOLD, StepPolicy
+from ..pipelines.tiling import TileGrid, check_tile
+from . import host
+from .hosted_patches import GAINS, TILES, one_level, refuse_caches
+from .hosted_prior import load_network
+from .hosted_tiles import Cutter, TiledConditioning, boundaries, has_hooks
+from .interop import levels_of, native_size
+from .regions import PREVIEW_EVERY, remaining
+
+Callback = Callable[[int, Tensor, Tensor, int], Any]
+PIXELS = 8  # of a picture along a latent pixel, as ComfyUI counts them everywhere
+
+
+@dataclass(frozen=True, eq=False)
+class RegionSampler:
+    """What a SAMPLER socket carries.
+
+    tile, overlap: pixels of the picture, 8 to a latent's; tile 0 is what the model was trained on.
+    tiles_per_call: the most tiles in one network call, halved when the GPU runs out of memory.
+    gain: makes the estimator of what regions gain.
+    """
+
+    policy: StepPolicy
+    options: RegionOptions
+    tile: int
+    overlap: int
+    tiles_per_call: int
+    injection: Injection | None = None
+    gain: Callable[[Spans], InformationGain] = WeightFree
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callback | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """The restored latents, (B, C, h, w), as ComfyUI's own samplers give them.
+
+        sigmas: (N + 1,) falling, the last 0. noise: (B, C, h, w) standard normal. latent_image: the
+        degraded picture. denoise_mask: (B, C, h, w), 1 where the picture may change.
+        Raises `ValueError` for what tiles or regions cannot do, one sentence each.
+        """
+        z_lr = torch.zeros_like(noise) if latent_image is None else latent_image
+        levels = checked(sigmas, noise)
+        refuse_caches(extra_args["model_options"])
+        sampling = model_wrap.inner_model.model_sampling
+        name = type(model_wrap.inner_model).__name__
+        flow = levels_of(name, sampling)[3]
+        if flow and self.options.meetings:
+            raise ValueError(
+                f"meetings is {self.options.meetings}; {name} is a flow model: give 0."
+            )
+        grid = self.grid_for(model_wrap.inner_model, noise.shape)
+        asked = Asked(model_wrap, extra_args, grid, sigmas, denoise_mask, z_lr, noise)
+        single = one_level(extra_args["model_options"]) or has_hooks(model_wrap.conds)
+        bounds = (*boundaries(model_wrap.conds), *(levels if single else ()))
+        base, half = torch.tensor(levels, dtype=torch.float64), half_of(sampling, flow)
+        task = Task(grid, grid.cut(z_lr), grid.cut(noise), base, half, bounds)
+        run = self.run_of(task, asked)
+        place_starts(run, sampling)
+        if getattr(model_wrap.inner_model, "model_lowvram", False):  # estimated for the canvas
+            load_network(model_wrap, torch.Size((run.batch, noise.shape[1], grid.tile, grid.tile)))
+        show(run, callback)
+        logging.getLogger(__name__).info("Region-Adaptive Sampler: %s", report(run))
+        return grid.stitch(run.predictions()).to(noise)
+
+    def grid_for(self, model: Any, shape: torch.Size) -> TileGrid:
+        """The tiles of a latent of this shape."""
+        tile = self.tile or native_size(model.model_config.unet_config)
+        check_tile(tile, self.overlap)
+        return TileGrid(shape[-2], shape[-1], tile // PIXELS, self.overlap // PIXELS)
+
+    def run_of(self, task: Task, asked: Asked) -> RegionRun:
+        """The run, whose policy's calibration may be of the same levels in another precision."""
+        policy, levels = self.policy, tuple(task.sigmas.tolist())
+        spans = policy.spans or closed_form(task.sigmas, PIXELS)
+        if len(spans.sigmas) == len(levels) and all(map(near, spans.sigmas, levels)):
+            spans = replace(spans, sigmas=levels)
+            policy = replace(policy, spans=spans) if policy.spans else policy
+        run = RegionRun(
+            asked, task, policy, self.gain(spans), spans, self.options, self.injection,
+            self.tiles_per_call,
+        )  # fmt: skip
+        asked.run = run
+        return run
+
+
+@dataclass(eq=False)
+class Asked:
+    """A guider as the run asks it: (x, sigma, tiles) -> x0_hat."""
+
+    guider: Any
+    extra_args: dict[str, Any]
+    grid: TileGrid
+    sigmas: Tensor
+    mask: Tensor | None
+    z_lr: Tensor
+    noise: Tensor
+    run: RegionRun | None = None
+
+    def __post_init__(self) -> None:
+        self.cut = Cutter(self.grid)
+        self.conditioning = TiledConditioning(self.guider.conds, self.cut)
+        self.guider = copy.copy(self.guider)  # conds are set anew for every call
+
+    def __call__(self, x: Tensor, sigma: Tensor, tiles: Sequence[int]) -> Tensor:
+        """x0_hat of these tiles; in halves where the GPU has no memory for all."""
+        host.check_interrupted()
+        try:
+            return self.ask(x, sigma, tiles)
+        except torch.cuda.OutOfMemoryError:
+            if len(tiles) == 1:
+                raise
+        host.comfy("comfy.model_management").soft_empty_cache()
+        half = len(tiles) // 2
+        if self.run:
+            self.run.batch = min(self.run.batch, half)
+        parts = (slice(0, half), slice(half, None))
+        return torch.cat([self(x[part], sigma[part], tiles[part]) for part in parts])
+
+    def ask(self, x: Tensor, sigma: Tensor, tiles: Sequence[int]) -> Tensor:
+        """One network call, with inpainting's mixture before and after it as in ComfyUI."""
+        options = self.extra_args["model_options"]
+        given = dict(options.get("transformer_options", {}))
+        given |= {TILES: (self.grid, tuple(tiles)), GAINS: self.gains(tiles)}
+        self.guider.conds = self.conditioning.of(tiles)
+        free = None if self.mask is None else self.free(self.mask, sigma, tiles)
+        if free is not None:
+            kept = {
+                "noise": self.cut(self.noise, tiles),
+                "latent_image": self.cut(self.z_lr, tiles),
+            }
+            noisy = self.guider.inner_model.scale_latent_inpaint(x=x, sigma=sigma, **kept)
+            x = x * free + noisy * (1 - free)
+        seed = self.extra_args.get("seed")
+        own = {**options, "transformer_options": given}
+        x0_hat = self.guider(x, sigma, model_options=own, seed=seed)
+        self.conditioning.keep_encoded(tiles)
+        return x0_hat if free is None else x0_hat * free + self.cut(self.z_lr, tiles) * (1 - free)
+
+    def gains(self, tiles: Sequence[int]) -> Tensor:
+        """What these tiles gained at their last evaluation, in units of the policy's threshold."""
+        assert self.run is not None
+        regions, policy = self.run.regions, self.run.policy
+        tau = policy.threshold / THRESHOLD / len(self.run.levels)
+        return torch.tensor([[regions[k].rise / tau, regions[k].gain / tau] for k in tiles])
+
+    def free(self, canvas: Tensor, sigma: Tensor, tiles: Sequence[int]) -> Tensor:
+        """1 where these tiles may change. canvas: the mask of the whole canvas."""
+        mask = self.cut(canvas, tiles)
+        if function := self.extra_args["model_options"].get("denoise_mask_function"):
+            extra = {"model": self.guider, "sigmas": self.sigmas}
+            mask = function(sigma, mask, extra_options=extra)
+        return mask
+
+
+def checked(sigmas: Tensor, noise: Tensor) -> tuple[float, ...]:
+    """The base grid, without the final 0. Raises `ValueError` for what cannot be sampled."""
+    levels = sigmas.cpu().double().tolist()
+    falling = all(a > b for a, b in pairwise(levels))
+    if len(levels) < 2 or levels[-1] != 0 or not falling:
+        said = ", ".join(f"{level:.4g}" for level in [*levels[:2], *levels[-1:]])
+        raise ValueError(
+            f"The {len(levels)} SIGMAS ({said}) do not fall to 0; regions go down to 0 each on "
+            "their own, so give all steps to the end, such as Basic Scheduler's."
+        )
+    if noise.ndim != 4:
+        raise ValueError(
+            f"The latent has {noise.ndim} dimensions, as for videos or sound; regions are tiles of "
+            "a picture, with 4."
+        )
+    return tuple(levels[:-1])
+
+
+def near(a: float, b: float) -> bool:
+    """Whether two levels are one, in float32."""
+    return math.isclose(a, b, rel_tol=1e-4)
+
+
+def half_of(sampling: Any, flow: bool) -> float:
+    """The noise level at timestep T / 2."""
+    if flow:
+        return 0.5
+    discrete = hasattr(sampling, "num_timesteps")
+    table = sampling.sigmas if discrete else stable_diffusion_sigmas()
+    return table[len(table) // 2].item()
+
+
+def place_starts(run: RegionRun, sampling: Any) -> None:
+    """The regions' first states by the model's own mixture of picture and noise."""
+    top = float(sampling.sigma_max)
+    for region, noise in zip(run.regions, run.task.noise, strict=True):
+        level = run.levels[region.node]
+        most = math.isclose(level, top, rel_tol=1e-5) or level > top
+        sigma = torch.tensor(level, dtype=noise.dtype, device=noise.device)
+        scaled = run.options.noise * noise
+        region.x = sampling.noise_scaling(sigma, scaled, region.x0_hat, most)
+
+
+def show(run: RegionRun, callback: Callback | None) -> None:
+    """Take a run to its end; progress counts network calls, the picture is the stitched x0_hat."""
+    shown = float("-inf")
+    for call in run:
+        ahead = remaining(run)
+        if callback and (not ahead or time.monotonic() - shown >= PREVIEW_EVERY):
+            x = torch.stack([region.x for region in run.regions])
+            stitch = run.task.grid.stitch
+            callback(call.index, stitch(run.predictions()), stitch(x), call.index + 1 + ahead)
+            shown = time.monotonic()
