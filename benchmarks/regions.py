@@ -7,6 +7,9 @@ noise (14.6), as the paper does, with the published baseline of 200 uniform step
 schedule ends: the error that a schedule makes. "seam" is the mean jump at the lines where tiles
 blend over that 4 pixels beside; 1 is no seam.
 
+"regressor" asks the trained estimator of what regions gain in place of the one without weights, at
+equal settings; its calls are not in NFE, its time is in s.
+
 The last table counts network calls of the heap against a lockstep of the same decisions, see
 `region_packing.py`.
 
@@ -29,6 +32,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from undegrade.models.prior import Prior
+from undegrade.models.region_regressor import BUILT_IN_REGRESSOR, load_region_regressor
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines.adadiffsr import RegionRun
 from undegrade.pipelines.base_grid import BaseGrid, half_sigma
@@ -40,6 +44,7 @@ from undegrade.pipelines.region_calibration import EVERY_STEP, calibrate
 from undegrade.pipelines.regions import RegionOptions, Task
 from undegrade.pipelines.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
+from undegrade.pipelines.trained_gain import TrainedGain, trained_spans
 
 BATCH = 16
 GRID = TileGrid(256, 256, 64, 16)
@@ -57,6 +62,7 @@ class Bench:
         self.enlarged = F.interpolate(small, scale_factor=4, mode="bicubic")
         self.z_lr = GRID.cut(self.enlarged)
         self.noise = GRID.cut(per_sample_noise(range(len(self.truth)))(self.truth))
+        self.regressor = load_region_regressor(BUILT_IN_REGRESSOR)
         self.fine: Tensor | None = None
         self.known: dict[float, Spans] = {}
 
@@ -64,7 +70,9 @@ class Bench:
         """One network call."""
         return self.prior.denoise(x, sigma)
 
-    def run(self, base: BaseGrid, policy: StepPolicy, solver: str) -> tuple[RegionRun, float]:
+    def run(
+        self, base: BaseGrid, policy: StepPolicy, solver: str, trained: bool = False
+    ) -> tuple[RegionRun, float]:
         """A whole run, and its process time in seconds."""
         sigmas, half = base.sigmas(self.prior.spec), half_sigma(self.prior.spec)
         task = Task(GRID, self.z_lr, self.noise, sigmas, half)
@@ -72,10 +80,11 @@ class Bench:
         spans = closed_form(sigmas, 1)
         if policy.skips:
             spans = replace(self.spans(base.start_sigma), loss=spans.loss, sigmas=spans.sigmas)
+        gain = WeightFree(spans)
+        if trained:
+            gain, spans = TrainedGain(self.regressor), trained_spans(self.regressor, sigmas)
         start = time.process_time()
-        run = RegionRun(
-            self.denoise, task, policy, WeightFree(spans), spans, options, injection, BATCH
-        )
+        run = RegionRun(self.denoise, task, policy, gain, spans, options, injection, BATCH)
         for _ in run:
             pass
         return run, time.process_time() - start
@@ -178,6 +187,25 @@ def measure(bench: Bench, start: float, bases: list[tuple[int, str]]) -> tuple[l
     return rows, runs
 
 
+def regressor_rows(bench: Bench, base: BaseGrid) -> list[dict]:
+    """The trained estimator and the one without weights at equal settings, and a fixed schedule as
+    long as the former's draft."""
+    rows, solver = [], "dpm++ 2m"
+    for name, policy, kinds in (
+        ("paper", StepPolicy(mode="paper"), (True,)),
+        ("error, balanced", StepPolicy(), (False, True)),
+        ("error, draft", StepPolicy(quality="draft"), (True,)),
+    ):
+        for trained in kinds:
+            run, seconds = bench.run(base, policy, solver, trained)
+            said = f"karras {base.steps}, {name}{', regressor' * trained}, {solver}"
+            rows.append(bench.row(said, run, seconds))
+            tqdm.write(str(rows[-1]))
+    equal = round(rows[-1]["NFE"])
+    run, seconds = bench.run(replace(base, steps=equal), EVERY_STEP, solver)
+    return [*rows, bench.row(f"  fixed karras {equal}, {solver}", run, seconds)]
+
+
 def main() -> None:
     """Print the tables and write benchmarks/results/regions.json."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -193,6 +221,7 @@ def main() -> None:
         ):
             tables[title], made = measure(bench, start, bases)
             runs += [(f"{title}: {name}", run) for name, run in made]
+        tables["from 0.4"] += regressor_rows(bench, BaseGrid())
         seconds = call_seconds(bench.prior, bench.z_lr)
         rows = packing(runs, GRID.count, len(chosen), BATCH, seconds)
     header = list(tables["from 0.4"][0])

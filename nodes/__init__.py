@@ -1,10 +1,34 @@
 """The menu: every node class, in one explicit list. Ids never change once released."""
 
-from . import blurs, inspect, measurement, operators, priors, sampling, trajectory, updates
+from . import (
+    blurs,
+    colors,
+    inspect,
+    interop,
+    inversion,
+    inversion_sampler,
+    latents,
+    measurement,
+    operators,
+    priors,
+    real_world,
+    region_calibration,
+    region_regressor,
+    region_sampler,
+    regions,
+    sampling,
+    stablesr,
+    tiles,
+    trajectory,
+    updates,
+)
 
 NODES: dict[str, tuple[type, str]] = {
     "UndegradeLoadPixelPrior": (priors.LoadPixelPrior, "Load Pixel Prior"),
+    "UndegradeLoadDiffusersPrior": (priors.LoadDiffusersPrior, "Load Diffusers Prior"),
+    "UndegradePriorFromGuider": (interop.PriorFromGuider, "Prior From Guider"),
     "UndegradeMultiResolutionPrior": (priors.MultiResolution, "Multi-Resolution Prior"),
+    "UndegradeTiledPrior": (tiles.TiledPriorNode, "Tiled Prior"),
     "UndegradeDownscale": (operators.DownscaleNode, "Downscale"),
     "UndegradeGaussianBlur": (blurs.GaussianBlurNode, "Gaussian Blur"),
     "UndegradeMotionBlur": (blurs.MotionBlurNode, "Motion Blur"),
@@ -20,6 +44,10 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeDegradeImage": (measurement.DegradeImage, "Degrade Image"),
     "UndegradeMeasurementFromImage": (measurement.MeasurementFromImage, "Measurement From Image"),
     "UndegradeEstimateNoiseLevel": (measurement.EstimateNoiseLevel, "Estimate Noise Level"),
+    "UndegradeRealWorldDegradation": (
+        real_world.RealWorldDegradationNode,
+        "Real-World Degradation",
+    ),
     "UndegradeCGMeasurementUpdate": (updates.ConjugateGradientUpdate, "CG Measurement Update"),
     "UndegradeLangevinMeasurementUpdate": (updates.LangevinUpdate, "Langevin Measurement Update"),
     "UndegradeGradientMeasurementUpdate": (updates.GradientUpdate, "Gradient Measurement Update"),
@@ -28,6 +56,30 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeTrajectoryCorrector": (trajectory.TrajectoryCorrector, "Trajectory Corrector"),
     "UndegradeTrajectoryPreview": (trajectory.TrajectoryPreview, "Trajectory Preview"),
     "UndegradePosteriorStatistics": (trajectory.PosteriorStatistics, "Posterior Statistics"),
+    "UndegradeTileSplitter": (tiles.TileSplitter, "Tile Splitter"),
+    "UndegradeTileStitcher": (tiles.TileStitcher, "Tile Stitcher"),
+    "UndegradeDecodeWithPrior": (latents.DecodeWithPrior, "Decode With Prior"),
+    "UndegradeInversionSampler": (inversion_sampler.InversionSampler, "Inversion Sampler"),
+    "UndegradeCalibrateRegions": (region_calibration.CalibrateRegions, "Calibrate Regions"),
+    "UndegradeLoadRegionEntropyRegressor": (
+        region_regressor.LoadRegionEntropyRegressor,
+        "Load Region Entropy Regressor",
+    ),
+    "UndegradeStepPolicy": (regions.StepPolicyNode, "Step Policy"),
+    "UndegradeFeatureInjection": (regions.FeatureInjectionNode, "Feature Injection"),
+    "UndegradeRegionAdaptiveSampler": (
+        regions.RegionAdaptiveSampler,
+        "Region-Adaptive Sampler",
+    ),
+    "UndegradeRegionAdaptiveSamplerStock": (
+        region_sampler.RegionAdaptiveSamplerStock,
+        "Region-Adaptive Sampler (stock)",
+    ),
+    "UndegradeStableSRModule": (stablesr.StableSRModule, "StableSR Module"),
+    "UndegradeMatchColors": (colors.MatchColors, "Match Colors"),
+    "UndegradeLoadNoisePredictor": (inversion.LoadNoisePredictor, "Load Noise Predictor"),
+    "UndegradePredictedNoise": (inversion.PredictedNoiseNode, "Predicted Noise"),
+    "UndegradeInversionSigmas": (inversion.InversionSigmas, "Inversion Sigmas"),
     "UndegradeMeasurementConsistency": (inspect.MeasurementConsistency, "Measurement Consistency"),
     "UndegradeScoreRestoration": (inspect.ScoreRestoration, "Score Restoration"),
 }

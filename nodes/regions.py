@@ -11,15 +11,17 @@ from torch import Tensor
 
 from ..models.codec import Codec, LatentCodec, preview
 from ..models.prior import Prior
+from ..models.registry import networks_of
 from ..pipelines.adadiffsr import RegionRun
 from ..pipelines.base_grid import BaseGrid, half_sigma
 from ..pipelines.feature_injection import FeatureInjection, Injection
-from ..pipelines.information_gain import WeightFree, closed_form
+from ..pipelines.information_gain import InformationGain, Spans, WeightFree, closed_form
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.region_report import report, work_map
 from ..pipelines.regions import RegionOptions, Task
 from ..pipelines.step_policy import StepPolicy
 from ..pipelines.tiling import TileGrid
+from ..pipelines.trained_gain import GainMaps, TrainedGain, trained_spans
 from . import host
 from .images import to_mask, to_preview
 from .latents import read_latent
@@ -115,6 +117,10 @@ class RegionAdaptiveSampler:
                 "injection": socket(
                     "FEATURE_INJECTION", "Without it predictions are not held to the picture."
                 ),
+                "regressor": socket(
+                    "REGION_REGRESSOR",
+                    "Without it gains are read off the predictions, with no trained weights.",
+                ),
             },
         }
 
@@ -127,16 +133,19 @@ class RegionAdaptiveSampler:
         tiles_per_call: int,
         policy: StepPolicy | None = None,
         injection: Injection | None = None,
+        regressor: GainMaps | None = None,
         **options: Any,
     ) -> tuple[dict[str, Any], Tensor, str]:
         """Run the sampler with progress, previews and interruption."""
-        check_sockets(prior, policy, injection)
+        check_sockets(prior, policy, injection, regressor)
         samples = tiles_of(prior, tiles, grid)
         solver = RegionOptions(**{k: options.pop(k) for k in widgets_of(RegionOptions)})
         sigmas = BaseGrid(**options).sigmas(prior.spec)
         chosen, codec = policy or StepPolicy(), prior.codec
-        spans = chosen.spans or closed_form(sigmas, codec.factor)
+        gain, spans = information(regressor, prior, sigmas, chosen)
         with host.running(prior) as device:
+            if network := getattr(regressor, "network", None):
+                host.place([*networks_of(prior), network], device)
             task = task_of(prior, samples, grid.grid, seed, sigmas, device)
             progress = host.Progress(len(samples), "Region-Adaptive Sampler")
             watched = WatchedPrior(prior, progress)
@@ -144,7 +153,7 @@ class RegionAdaptiveSampler:
                 lambda x, sigma, _: watched.denoise(x, sigma),
                 task,
                 chosen,
-                WeightFree(spans),
+                gain,
                 spans,
                 solver,
                 injection,
@@ -160,12 +169,25 @@ class RegionAdaptiveSampler:
         return {"samples": z.float().cpu()}, to_mask(mask), report(run)
 
 
-def check_sockets(prior: Any, policy: Any, injection: Any) -> None:
-    """Raise `TypeError` for what is no prior, policy or injection."""
+def information(
+    regressor: GainMaps | None, prior: Prior, sigmas: Tensor, policy: StepPolicy
+) -> tuple[InformationGain, Spans]:
+    """What tells how much regions gain, and its spans: those of a regressor are of its training."""
+    if regressor is None:
+        spans = policy.spans or closed_form(sigmas, prior.codec.factor)
+        return WeightFree(spans), spans
+    regressor.check(prior)
+    return TrainedGain(regressor), trained_spans(regressor, sigmas)
+
+
+def check_sockets(prior: Any, policy: Any, injection: Any, regressor: Any = None) -> None:
+    """Raise `TypeError` for what is no prior, policy, injection or regressor."""
     expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
     expect(policy or StepPolicy(), StepPolicy, "policy", "Step Policy or Calibrate Regions")
     if injection is not None and not callable(injection):
         expect(injection, FeatureInjection, "injection", "Feature Injection")
+    if regressor is not None:
+        expect(regressor, GainMaps, "regressor", "Load Region Entropy Regressor")
 
 
 def tiles_of(prior: Prior, tiles: Any, grid: Any) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .adadiffsr import RegionRun
 from .step_policy import KINDS
+from .trained_gain import TrainedGain
 
 PARTS = 4  # of the base grid, for classes over time
 
@@ -41,6 +42,8 @@ def report(run: RegionRun) -> str:
         f"left early: {early}, started late: {starts}",
         *classes_over_time(run),
     ]
+    if isinstance(run.gain, TrainedGain):
+        lines.append(f"regressor: {run.gain.calls} calls for {run.gain.regions} evaluations")
     if not run.spans.measured:
         lines.append("not calibrated: closed-form spans; Calibrate Regions measures them")
     return "\n".join(lines)

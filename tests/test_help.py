@@ -16,11 +16,17 @@ DOCS = WEB / "docs"
 INPUTS = ["Input", "Default", "Allowed", "Meaning"]
 OUTPUTS = ["Output", "Type", "Meaning"]
 TITLES = set(NODE_DISPLAY_NAME_MAPPINGS.values())
-STOCK = {"IMAGE", "MASK", "LATENT", "MODEL", "VAE", *WIDGETS}
+STOCK = {"IMAGE", "MASK", "LATENT", "MODEL", "VAE", "GUIDER", "NOISE", "SIGMAS", "SAMPLER"}
+STOCK |= WIDGETS
 REPOSITORIES = {
     "https://github.com/DPS2022/diffusion-posterior-sampling",
     "https://github.com/StarNextDay/SubDAPS",
+    "https://github.com/openai/guided-diffusion",
+    "https://huggingface.co/stabilityai/sd-turbo",
+    "https://huggingface.co/stabilityai/stable-diffusion-2-1-base",
     "https://github.com/VinAIResearch/blur-kernel-space-exploring",
+    "https://github.com/zsyOAOA/InvSR",
+    "https://github.com/IceClear/StableSR",
 }
 every_node = pytest.mark.parametrize("node_id", list(NODE_CLASS_MAPPINGS))
 
@@ -78,7 +84,7 @@ def mistake(default: str, allowed: str, kind, settings: dict, required: bool) ->
     """What is wrong with these two cells of an input's row; "" where nothing is."""
     if isinstance(kind, list):
         if "default" not in settings:  # the user's files, which differ from one machine to the next
-            return "" if allowed.startswith("a file in") else "say where its files lie"
+            return "" if allowed.startswith(("a file in", "a folder in")) else "say where its files lie"
         if re.findall(r"`([^`]*)`", allowed) != kind:
             return f"its choices are {kind}"
     elif kind not in WIDGETS:

@@ -11,7 +11,8 @@ from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from undegrade.pipelines.subdaps import SamplerOptions
 
 SNAPSHOT = Path(__file__).parent / "node_signatures.json"
-STOCK = {"IMAGE", "MASK", "LATENT", "MODEL", "VAE", "INT", "FLOAT", "STRING", "BOOLEAN"}
+STOCK = {"IMAGE", "MASK", "LATENT", "MODEL", "VAE", "GUIDER", "NOISE", "SIGMAS", "SAMPLER"}
+STOCK |= {"INT", "FLOAT", "STRING", "BOOLEAN"}
 OURS = {
     "DIFFUSION_PRIOR",
     "DEGRADATION_OPERATOR",
@@ -19,6 +20,11 @@ OURS = {
     "MEASUREMENT_UPDATE",
     "SWITCH_RULE",
     "RESTORATION_TRAJECTORY",
+    "TILE_GRID",
+    "NOISE_PREDICTOR",
+    "STEP_POLICY",
+    "FEATURE_INJECTION",
+    "REGION_REGRESSOR",
 }
 every_node = pytest.mark.parametrize("node_id", list(NODE_CLASS_MAPPINGS))
 

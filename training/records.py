@@ -1,7 +1,8 @@
 """What regions go through under a prior, kept to train the region entropy regressor on.
 
-Every crop is degraded and enlarged, sampled at every node of a base grid, and kept with all its
-states, its predictions, and their quality block by block: against the crop's own final prediction,
+Every crop is degraded, enlarged and cut into tiles, which are sampled at every node of a base grid
+as in a run: what is injected and where a tile ends belong to what regions go through. Kept are all
+states, the predictions, and their quality block by block: against the tile's own final prediction,
 and without a reference (`pipelines.quality_maps`). No high-resolution truth is needed for that.
 """
 
@@ -33,14 +34,14 @@ from .data import stream
 SCALE = 4
 STRENGTHS = ("none", "mild", "StableSR", "InvSR")
 STRENGTH_ODDS = (0.4, 0.3, 0.15, 0.15)
-TOGETHER = 8  # crops sampled in one call
+TOGETHER = 2  # crops sampled in one call
 LONGEST = 4  # base steps between two evaluations
 FIRST = 0.05  # how often a sample is a region's first evaluation
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """K crops at N nodes. states: (K, N, 2, C, h, w) half, x and x0_hat. z_lr: (K, C, h, w) half.
+    """K tiles at N nodes. states: (K, N, 2, C, h, w) half, x and x0_hat. z_lr: (K, C, h, w) half.
 
     quality: (K, N, 2, rows, columns) float32, R^F and R^N of x0_hat. sigmas: (N,) float64.
     """
@@ -61,7 +62,7 @@ class Records:
         return self.quality.diff(dim=1) / self.steps[:, None, None, None].float()
 
     def seen(self, k: int, node: int, back: int) -> dict[str, Tensor]:
-        """What an evaluation at `node` shows of crop k, `back` base steps after the last."""
+        """What an evaluation at `node` shows of tile k, `back` base steps after the last."""
         x, x0_hat = self.states[k, node].float()
         return {
             "x": x,
@@ -73,7 +74,7 @@ class Records:
         }
 
     def evaluation(self, node: int) -> Evaluation:
-        """All crops at a node after the one before, as a sampler shows them."""
+        """All tiles at a node after the one before, as a sampler shows them."""
         rows = [self.seen(k, node, min(node, 1)) for k in range(len(self.states))]
         last = len(self.sigmas) - 1
         following = self.sigmas[min(node + 1, last)].expand(len(rows))
@@ -84,7 +85,7 @@ class Records:
 
 @dataclass(frozen=True, eq=False)
 class Samples(Dataset):
-    """Sample i: an evaluation of a crop at some node some steps after the last, one of 8
+    """Sample i: an evaluation of a tile at some node some steps after the last, one of 8
     orientations, with the `rises` that follow as `target` and whether g^N counts as `late`."""
 
     records: Records
@@ -141,28 +142,28 @@ def enlarged(picture: Tensor, seed: int, index: int) -> Tensor:
 
 
 def sampled(
-    prior: Prior, z_lr: Tensor, sigmas: Tensor, seeds: Sequence[int], options: RegionOptions,
-    injection: Injection | None,
+    prior: Prior, z_lr: Tensor, grid: TileGrid, sigmas: Tensor, seeds: Sequence[int],
+    options: RegionOptions, injection: Injection | None,
 ) -> Tensor:
-    """x and x0_hat of crops at every node, (K, N, 2, C, h, w) float32 on the CPU.
+    """x and x0_hat of pictures' tiles at every node, (K, N, 2, C, h, w) float32 on the CPU.
 
-    z_lr: (K, C, h, w), square, on the device of the prior.
+    z_lr: (B, C, H, W), the enlarged pictures, on the device of the prior.
     """
-    side, notes = z_lr.shape[-1], Notes()
-    noise = per_sample_noise(seeds)(z_lr)
-    task = Task(TileGrid(side, side, side, 0), z_lr, noise, sigmas, float("inf"))
+    tiles, notes = grid.cut(z_lr), Notes()
+    noise = grid.cut(per_sample_noise(seeds)(z_lr))
+    task = Task(grid, tiles, noise, sigmas, float("inf"))
     nothing = Spans(1.0, 1.0, 1.0, tuple(sigmas.tolist()))
     run = RegionRun(
         lambda x, sigma, _: prior.denoise(x, sigma), task, EVERY_STEP, notes, nothing, options,
-        injection, len(z_lr),
+        injection, len(tiles),
     )
-    for call in run:  # the least advanced first: every call is all crops at one node
-        assert [k for k, *_ in call.evaluated] == list(range(len(z_lr)))
+    for call in run:  # the least advanced first: every call is all tiles at one node
+        assert [k for k, *_ in call.evaluated] == list(range(len(tiles)))
     return torch.stack(notes.states, 1).cpu()
 
 
 def qualities(prior: Prior, predictions: Tensor) -> Tensor:
-    """R^F and R^N of crops' predictions, (K, N, C, h, w) -> (K, N, 2, rows, columns)."""
+    """R^F and R^N of tiles' predictions, (K, N, C, h, w) -> (K, N, 2, rows, columns)."""
     found = []
     for own in predictions:
         pixels = prior.codec.decode(own)
@@ -173,24 +174,24 @@ def qualities(prior: Prior, predictions: Tensor) -> Tensor:
 
 
 def collected(
-    prior: Prior, pictures: Dataset, seed: int, sigmas: Tensor, options: RegionOptions,
+    prior: Prior, pictures: Dataset, seed: int, tile: int, sigmas: Tensor, options: RegionOptions,
     injection: Injection | None, device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(states, z_lr, quality) of `Records`, a few crops at a time."""
-    count = len(pictures)  # type: ignore[arg-type]
+    count, codec = len(pictures), prior.codec  # type: ignore[arg-type]
     for start in range(0, count, TOGETHER):
         places = range(start, min(start + TOGETHER, count))
         seen = torch.stack([enlarged(pictures[i], seed, i) for i in places]).to(device)
-        codec = prior.codec
         z_lr = codec.encode(seen)
+        grid = TileGrid(z_lr.shape[-2], z_lr.shape[-1], tile // codec.factor, 0)
         seeds = [int(stream(seed, i, 4).integers(2**62)) for i in places]
-        states = sampled(prior, z_lr, sigmas, seeds, options, injection)
+        states = sampled(prior, z_lr, grid, sigmas, seeds, options, injection)
         quality = qualities(prior, states[:, :, 1].to(device)).cpu()
-        yield states.half(), z_lr.cpu().half(), quality.float()
+        yield states.half(), grid.cut(z_lr).cpu().half(), quality.float()
 
 
 def record(
-    file: Path, prior: Prior, pictures: Dataset, seed: int, sigmas: Tensor,
+    file: Path, prior: Prior, pictures: Dataset, seed: int, tile: int, sigmas: Tensor,
     options: RegionOptions, injection: Injection | None, device: torch.device,
 ) -> Records:
     """The records of a data set, from the file where it is there. It appears whole or not at all.
@@ -201,8 +202,8 @@ def record(
     if not file.is_file():
         count = -(-len(pictures) // TOGETHER)  # type: ignore[arg-type]
         with torch.inference_mode():
-            parts = collected(prior, pictures, seed, sigmas, options, injection, device)
-            tensors = zip(*tqdm(parts, desc="sampling crops", total=count), strict=True)
+            parts = collected(prior, pictures, seed, tile, sigmas, options, injection, device)
+            tensors = zip(*tqdm(parts, desc="sampling tiles", total=count), strict=True)
             states, z_lr, quality = (torch.cat(part) for part in tensors)
         part = file.with_suffix(f".part-{os.getpid()}")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +213,7 @@ def record(
 
 
 def true_gains(records: Records) -> Tensor:
-    """Forward gains of every crop per base step, (K, N - 1, 2) float64: the 97th percentile of
+    """Forward gains of every tile per base step, (K, N - 1, 2) float64: the 97th percentile of
     those of its blocks."""
     rises = records.rises
     pooled = upper(rises.flatten(0, 2).flatten(1)).reshape(rises.shape[:3])
@@ -220,7 +221,7 @@ def true_gains(records: Records) -> Tensor:
 
 
 def hard(gains: Tensor) -> tuple[float, float]:
-    """What a hard region rises by with gains (K, N - 1, 2), its 90th percentile over crops: on the
+    """What a hard region rises by with gains (K, N - 1, 2), its 90th percentile over tiles: on the
     whole way against its last prediction, and up to its best node without a reference."""
     ways = gains.cumsum(1)
     full, none = ways[:, -1, 0], ways[..., 1].max(1).values

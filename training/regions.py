@@ -1,6 +1,6 @@
 """Trains the region entropy regressor of AdaDiffSR for a prior.
 
-Reference: AdaDiffSR (ECCV 2024, arXiv 2410.17752). A prior samples crops of degraded pictures at
+Reference: AdaDiffSR (ECCV 2024, arXiv 2410.17752). A prior samples tiles of degraded pictures at
 every node of a base grid (`records`); the regressor learns what the quality of every block rises by
 next, per unit of log noise level:
 
@@ -9,7 +9,7 @@ next, per unit of log noise level:
 with S what a hard region rises by on the whole way: gains span orders of magnitude. The gain
 without a reference counts in the second half of the timesteps only.
 
-Where we depart: the reference of the metrics is the crop's own final prediction, not the true
+Where we depart: the reference of the metrics is the tile's own final prediction, not the true
 picture, from which nearly every step moves away (perception against distortion); a map of blocks
 is learnt, not one number; the metrics need no weights of others (`pipelines.quality_maps`; MUSIQ,
 BRISQUE, LPIPS and AHIQ are not collected); the change since the last evaluation is shown too.
@@ -50,8 +50,8 @@ from .records import Records, Samples, hard, rank_correlation, record, true_gain
 
 SMALL = 0.4  # gains below this part of an even rise are told apart linearly
 FAINT = 1e-3  # a rise in quality below which nothing is told apart
-HELD_OUT = 24  # crops of the validation, from
-UNSEEN = 6  # canvases of another seed
+HELD_OUT = 4  # crops of the validation, from
+UNSEEN = 4  # canvases of another seed
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ class RegressorOptions(LoopOptions):
     prior: str = option("", "Weight file of the pixel prior it is for; empty is the built-in one.")
     pictures: str = option("", "Folder of pictures to train on; empty draws canvases.")
     canvases: int = option(300, "How many canvases are drawn.", min=1)
-    crops: int = option(600, "How many crops the prior samples at every node.", min=1)
-    side: int = option(64, "Side of the crops in pixels: that of the tiles.", min=16, step=16)
+    crops: int = option(110, "How many crops the prior samples at every node.", min=1)
+    side: int = option(192, "Side of the crops in pixels, a multiple of that of the tiles.", min=16)
+    tile: int = option(64, "Side of the tiles in pixels, a multiple of 16.", min=16, step=16)
     base_steps: int = option(20, "Steps of the base grid.", min=2, max=1000)
     start_sigma: float = option(
         0.4, "Noise level at which the base grid starts; 0 is the prior's largest.", min=0.0
@@ -101,15 +102,15 @@ class RegressorTask(Task):
 
 
 def predicted(gain: Any, records: Records) -> Tensor:
-    """Gains of an `InformationGain` per base step for every crop, (K, N - 1, 2) float64."""
+    """Gains of an `InformationGain` per base step for every tile, (K, N - 1, 2) float64."""
     nodes = range(len(records.sigmas) - 1)
     gains = [gain(records.evaluation(node)) for node in nodes]
     return torch.stack([torch.stack([g.full_reference, g.no_reference], 1) for g in gains], 1)
 
 
 def correlations(regressor: RegionRegressor, records: Records) -> dict[str, float]:
-    """Rank correlation with the true gain over all (crop, node) but the first node, and its mean
-    over nodes, which does not see that all crops gain less at the end; beside the estimator without
+    """Rank correlation with the true gain over all (tile, node) but the first node, and its mean
+    over nodes, which does not see that all tiles gain less at the end; beside the estimator without
     weights."""
     truth = true_gains(records)[:, 1:]
     even = Spans(1.0, 1.0, 1.0, tuple(records.sigmas.tolist()))
@@ -155,7 +156,9 @@ def records_of(options: RegressorOptions, prior: Prior, device: torch.device) ->
         )
         file = runs / f"records-{name}-{own.crops}-{own.seed}.safetensors"
         solver = RegionOptions(noise=own.noise)
-        found.append(record(file, prior, pictures, own.seed, sigmas, solver, injection, device))
+        found.append(
+            record(file, prior, pictures, own.seed, own.tile, sigmas, solver, injection, device)
+        )
     return found
 
 

@@ -8,6 +8,11 @@ const COLOURS = {
   MEASUREMENT_UPDATE: "#93A854",
   SWITCH_RULE: "#A89B80",
   RESTORATION_TRAJECTORY: "#7A88C9",
+  TILE_GRID: "#6E9BC4",
+  NOISE_PREDICTOR: "#B56F6F",
+  STEP_POLICY: "#8FBF8A",
+  FEATURE_INJECTION: "#D0A94E",
+  REGION_REGRESSOR: "#7FB7A6",
 };
 
 // A theme empties the colours of all types it does not know, when it is loaded and when it changes.
