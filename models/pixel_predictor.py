@@ -35,6 +35,9 @@ timesteps 250, 200, 150, 100 and 50, within 2 %."""
 class PixelPredictorNetwork(nn.Module):
     """(y, ln sigma) -> mean and log std of n: a UNet at the low resolution, with additive skips.
 
+    Its last layer gives sigma times the mean, what is added to z: that is nearly the same at every
+    start, and the mean is not.
+
     widths: channels per resolution, the finest first. Sides must be multiples of
     2^(len(widths) - 1).
     """
@@ -77,7 +80,8 @@ class PixelPredictorNetwork(nn.Module):
         mean, log_std = self.out(h).chunk(2, dim=1)
         low, high = LOG_STD
         log_std = low + (high - low) * torch.sigmoid(F.pixel_shuffle(log_std, SCALE))
-        return F.pixel_shuffle(mean, SCALE), log_std
+        mean = F.pixel_shuffle(mean, SCALE) / log_sigma.exp()[:, None, None, None].to(mean)
+        return mean, log_std
 
 
 def _features(log_sigma: Tensor) -> Tensor:

@@ -84,7 +84,8 @@ def mistake(default: str, allowed: str, kind, settings: dict, required: bool) ->
     """What is wrong with these two cells of an input's row; "" where nothing is."""
     if isinstance(kind, list):
         if "default" not in settings:  # the user's files, which differ from one machine to the next
-            return "" if allowed.startswith(("a file in", "a folder in")) else "say where its files lie"
+            places = ("a file in", "a folder in")
+            return "" if allowed.startswith(places) else "say where its files lie"
         if re.findall(r"`([^`]*)`", allowed) != kind:
             return f"its choices are {kind}"
     elif kind not in WIDGETS:

@@ -26,7 +26,9 @@ COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths"
 COMFY_NAME = re.compile(r"(comfy|comfy_api|comfy_extras|comfy_execution)(\.\w+)+|folder_paths")
 ASKS_HOST = re.compile(r"nodes/host\.py:|nodes/hosted_\w+\.py:\d+ names ")
 HEAVY = ("diffusers", "kornia", "scipy", "skimage", "transformers", "ray", "av", "lpips", "deepinv")
-OPTIONAL = {"av", "deepinv", "huggingface_hub", "lpips", "ray", "transformers"}  # the extras in pyproject.toml
+OPTIONAL = {  # the extras in pyproject.toml
+    "av", "deepinv", "huggingface_hub", "lpips", "ray", "transformers",
+}  # fmt: skip
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}  # where the import's name differs
 TYPING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 VAGUE = re.compile(r"(util|helper|common|manager|misc)s?")

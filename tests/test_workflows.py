@@ -23,8 +23,8 @@ SMALL = {  # enough to run every node, for a picture of 48x40
     "UndegradePosteriorSampler": {"steps": 3, "samples": 2},
     "UndegradeLangevinMeasurementUpdate": {"iterations": 2},
     "UndegradeMotionBlur": {"side": 9, "length": 5.0},
-    "UndegradeDownscale": {"factor": 2},
-    "ImageScaleBy": {"scale_by": 2.0},
+    "UndegradeRegionAdaptiveSampler": {"steps": 10},
+    "UndegradeCalibrateRegions": {"steps": 10},
 }
 each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
