@@ -1,6 +1,8 @@
 """Makes the pack importable as `undegrade`, whatever its folder is called."""
 
 import importlib.util
+import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -23,6 +25,10 @@ def load_pack() -> None:
 
 
 load_pack()
+
+# Ray reads these when it is first imported: a token of our own, so that it makes none at home.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import random
-import secrets
 import signal
 import socket
 import subprocess
@@ -32,16 +31,7 @@ def whole(place):
 
 
 @pytest.fixture(scope="module")
-def token():
-    """Ray asks for a token: one of our own, so that none is made in the user's home folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        yield
-
-
-@pytest.fixture(scope="module")
-def cluster(token):
+def cluster():
     """The address of a running Ray cluster on two CPUs."""
     pytest.importorskip("ray")
     ray = Path(sys.executable).with_name("ray")
