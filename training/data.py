@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..pipelines.options import option
 from ..pipelines.real_world import RealWorldDegradation, degrade
+from .loop import LoopOptions
 from .synthetic import canvas
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+KEPT = 2**30  # bytes of pictures in memory
 REDUCTIONS, REDUCTION_ODDS = (1, 2, 3), (0.6, 0.3, 0.1)  # a picture seen from further away
 
 
@@ -83,8 +86,9 @@ class Canvases(Dataset):
 class Folder(Dataset):
     """Augmented crops of the pictures in a folder and in its folders.
 
-    Sample i is (3, side, side) float32 in [-1, 1]. Raises `ValueError` for a folder without
-    pictures, and on reading a picture smaller than a crop.
+    Sample i is (3, side, side) float32 in [-1, 1]. Pictures stay in memory, once read, up to
+    `KEPT` bytes in all. Raises `ValueError` for a folder without pictures, and on reading a
+    picture smaller than a crop.
     """
 
     def __init__(self, folder: Path, side: int, seed: int, length: int) -> None:
@@ -93,19 +97,29 @@ class Folder(Dataset):
         if not self.files:
             raise ValueError(f"{folder} has no pictures; give a folder with {', '.join(ENDINGS)}.")
         self.side, self.seed, self.length = side, seed, length
+        self.kept: dict[Path, np.ndarray] = {}
 
     def __len__(self) -> int:
         """Samples."""
         return self.length
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Sample `index`."""
+    def read(self, file: Path) -> np.ndarray:
+        """A picture, (H, W, 3) uint8; the ones read first are let go."""
         from PIL import Image
 
+        if file not in self.kept:
+            with Image.open(file) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            while self.kept and sum(x.nbytes for x in self.kept.values()) + pixels.nbytes > KEPT:
+                del self.kept[next(iter(self.kept))]
+            self.kept[file] = pixels
+        return self.kept[file]
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Sample `index`."""
         rng = stream(self.seed, index)
         file = self.files[rng.integers(len(self.files))]
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = self.read(file)
         if min(pixels.shape[:2]) < self.side:
             raise ValueError(
                 f"{file.name} has {pixels.shape[1]}x{pixels.shape[0]} pixels, fewer than a crop of "
@@ -144,6 +158,25 @@ def augment(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Mixture(Dataset):
+    """Sample i is that of one of two data sets of equal length, of the second with odds `share`."""
+
+    first: Dataset
+    second: Dataset
+    share: float
+    seed: int
+
+    def __len__(self) -> int:
+        """Samples."""
+        return len(self.first)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Sample `index`."""
+        chosen = self.second if stream(self.seed, index, 3).random() < self.share else self.first
+        return chosen[index]
+
+
+@dataclass(frozen=True, eq=False)
 class DegradedPairs(Dataset):
     """(low, high resolution) of every picture of a data set, the former by Real-World Degradation.
 
@@ -168,18 +201,40 @@ class DegradedPairs(Dataset):
         return degrade(high[None], options, [int(rng.integers(2**62))])[0], high
 
 
-def source(folder: str, canvases: int, runs: Path, side: int, seed: int, length: int) -> Dataset:
-    """The user's pictures where a folder is named, else drawn canvases, kept in `runs`."""
-    if folder:
-        return Folder(Path(folder), side, seed, length)
-    return Canvases(render(runs, canvases, seed), side, seed, length)
+@dataclass(frozen=True)
+class SourceOptions(LoopOptions):
+    """What a run trains on."""
+
+    pictures: str = option("", "Folder of pictures to train on; empty draws canvases.")
+    canvases: int = option(600, "How many canvases are drawn, where any are.", min=1)
+    drawn: float = option(
+        0.0, "Share of drawn canvases beside the pictures of a folder.", min=0.0, max=1.0
+    )
 
 
-def described(folder: str, canvases: int, seed: int) -> str:
+def source(options: SourceOptions, side: int, seed: int, length: int) -> Dataset:
+    """Crops of the user's pictures where a folder is named, of canvases drawn into `out`, or both.
+
+    The noise levels, orders and crops of a run depend on `seed` alone.
+    """
+    def canvases() -> Dataset:
+        return Canvases(render(Path(options.out), options.canvases, seed), side, seed, length)
+
+    if not options.pictures:
+        return canvases()
+    folder = Folder(Path(options.pictures), side, seed, length)
+    return Mixture(folder, canvases(), options.drawn, seed) if options.drawn else folder
+
+
+def described(options: SourceOptions) -> str:
     """What the metadata of a trained file says of its data."""
-    if folder:
-        return f"pictures of the folder {Path(folder).name}"
-    return f"{canvases} canvases drawn by training/synthetic.py from seed {seed}; no photographs"
+    drawn = f"{options.canvases} canvases drawn by training/synthetic.py from seed {options.seed}"
+    if not options.pictures:
+        return f"{drawn}; no photographs"
+    pictures = f"pictures of the folder {Path(options.pictures).name}"
+    if not options.drawn:
+        return pictures
+    return f"{pictures}, and for {options.drawn:.0%} of the samples {drawn}"
 
 
 def summary(value: object) -> str:

@@ -36,8 +36,8 @@ from ..models.weights import read_tensors
 from ..pipelines.metrics import psnr
 from ..pipelines.options import option
 from .command import command_line, read_options, write_weights
-from .data import DegradedPairs, described, source
-from .loop import LoopOptions, Task, start, train
+from .data import DegradedPairs, SourceOptions, described, source
+from .loop import Task, start, train
 
 STRENGTHS = ("mild", "StableSR")
 SMALL = 1e-4  # keeps the loss of flat pictures finite
@@ -47,12 +47,11 @@ UNSEEN = 4  # canvases of another seed
 
 
 @dataclass(frozen=True)
-class PredictorOptions(LoopOptions):
+class PredictorOptions(SourceOptions):
     """Options of this script."""
 
     prior: str = option("", "Weight file of the frozen pixel prior; empty is the built-in one.")
-    pictures: str = option("", "Folder of pictures to train on; empty draws canvases.")
-    canvases: int = option(400, "How many canvases are drawn.", min=1)
+    canvases: int = option(400, "How many canvases are drawn, where any are.", min=1)
     side: int = option(64, "Side of the high-resolution crops in pixels.", min=32, step=16)
     edges: float = option(0.2, "Weight of the distance of gradient magnitudes.", min=0.0)
     widths: str = option("48,80,112", "Channels per resolution of a network made anew.")
@@ -134,14 +133,12 @@ def edge_distance(x: Tensor, truth: Tensor) -> Tensor:
 
 def pairs(options: PredictorOptions, seed: int, length: int) -> DegradedPairs:
     """Degraded pairs of the chosen pictures."""
-    runs = Path(options.out)
-    pictures = source(options.pictures, options.canvases, runs, options.side, seed, length)
-    return DegradedPairs(pictures, seed, STRENGTHS)
+    return DegradedPairs(source(options, options.side, seed, length), seed, STRENGTHS)
 
 
 def held_out(options: PredictorOptions) -> tuple[Tensor, Tensor]:
     """Pairs of another seed; canvases that the training does not see."""
-    other = replace(options, canvases=UNSEEN, side=128)
+    other = replace(options, pictures="", canvases=UNSEEN, side=128)
     drawn = [pairs(other, options.seed + 1, HELD_OUT)[i] for i in range(HELD_OUT)]
     low, high = zip(*drawn, strict=True)
     return torch.stack(low), torch.stack(high)
@@ -187,7 +184,7 @@ def history(options: PredictorOptions, prior: str, scores: dict[str, float]) -> 
         "prior": prior,
         "command": command_line("noise_predictor", options),
         "seed": str(options.seed),
-        "data": described(options.pictures, options.canvases, options.seed),
+        "data": described(options),
         "degradation": ", ".join(STRENGTHS) + " of Real-World Degradation",
         "steps": str(options.steps),
         "samples": str(options.steps * options.batch),

@@ -32,8 +32,8 @@ from ..pipelines.metrics import psnr
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.options import option
 from .command import command_line, read_options, write_weights
-from .data import described, source, stream
-from .loop import LoopOptions, Task, start, train
+from .data import SourceOptions, described, source, stream
+from .loop import Task, start, train
 
 SIGMA_DATA = 0.5
 FACTORS, FACTOR_ODDS = (1, 2, 4), (0.5, 0.25, 0.25)
@@ -44,13 +44,11 @@ UNSEEN = 4  # canvases of another seed
 
 
 @dataclass(frozen=True)
-class PriorOptions(LoopOptions):
+class PriorOptions(SourceOptions):
     """Options of this script."""
 
     like: str = option("", "Prior to go on from, a file or a diffusers folder; empty: none.")
     widths: str = option("32,64,96,160", "Channels per resolution of a network made anew.")
-    pictures: str = option("", "Folder of pictures to train on; empty draws canvases.")
-    canvases: int = option(600, "How many canvases are drawn.", min=1)
     side: int = option(64, "Side of the crops in pixels, at each resolution.", min=16, step=16)
 
 
@@ -134,7 +132,8 @@ def main(arguments: Sequence[str]) -> int:
     length = options.steps * options.batch * accelerator.num_processes
     with accelerator.main_process_first():  # the others find the canvases drawn
         data = pictures(options, options.seed, length)
-        unseen = pictures(replace(options, canvases=UNSEEN), options.seed + 1, HELD_OUT).crops[1]
+        others = replace(options, pictures="", canvases=UNSEEN)
+        unseen = pictures(others, options.seed + 1, HELD_OUT).crops[1]
     held_out = torch.stack([unseen[i] for i in range(HELD_OUT)])
     prior = made(options)
     task = PriorTask(prior, held_out)
@@ -149,9 +148,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def pictures(options: PriorOptions, seed: int, length: int) -> Resolutions:
     """The pictures of a run at three resolutions."""
-    runs = Path(options.out)
-    sides = [options.side * factor for factor in FACTORS]
-    crops = [source(options.pictures, options.canvases, runs, n, seed, length) for n in sides]
+    crops = [source(options, options.side * factor, seed, length) for factor in FACTORS]
     return Resolutions(crops, seed)
 
 
@@ -208,7 +205,7 @@ def history(options: PriorOptions, scores: dict[str, float]) -> dict[str, Any]:
         "sigma_max": "80.0",
         "command": command_line("prior", options),
         "seed": str(options.seed),
-        "data": described(options.pictures, options.canvases, options.seed),
+        "data": described(options),
         "steps": str(options.steps),
         "samples": str(options.steps * options.batch),
         "started_from": Path(options.like).name or "nothing",
