@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from undegrade.training import loop
+from undegrade.training import loop, optimizers
 
 
 class Line(loop.Task):
@@ -36,8 +36,8 @@ POINTS = torch.linspace(-1, 1, 4096)[torch.randperm(4096, generator=torch.Genera
 def run(out, steps, stop_at=0, **given):
     """A run of `Line`, left at a step or finished; its task."""
     options = loop.LoopOptions(
-        out=str(out), steps=steps, batch=8, rate=0.02, warm_up=3, save_every=10,
-        validate_every=5, **{"average": 0.9, **given},
+        out=str(out), steps=steps, batch=8, warm_up=3, save_every=10, validate_every=5,
+        **{"average": 0.9, "rate": 0.02, **given},
     )
     accelerator = loop.start(options)
     task = Line()
@@ -56,11 +56,12 @@ def rows(out) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_a_resumed_run_ends_in_the_same_weights(tmp_path):
-    whole = weights(run(tmp_path / "whole", 40))
-    run(tmp_path / "cut", 40, stop_at=27)  # seven steps after its last checkpoint
+@pytest.mark.parametrize("chosen", [{}, {"optimizer": "muon", "rate": 0.1}])
+def test_a_resumed_run_ends_in_the_same_weights(tmp_path, chosen):
+    whole = weights(run(tmp_path / "whole", 40, **chosen))
+    run(tmp_path / "cut", 40, stop_at=27, **chosen)  # seven steps after its last checkpoint
     assert [p.name for p in loop.checkpoints(tmp_path / "cut")] == ["00000020"]
-    resumed = weights(run(tmp_path / "cut", 40))
+    resumed = weights(run(tmp_path / "cut", 40, **chosen))
     assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
     table = [rows(tmp_path / name) for name in ("whole", "cut")]
     assert [[r["step"] for r in t] for t in table] == 2 * [list(map(str, range(5, 41, 5)))]
@@ -68,7 +69,7 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path):
     assert float(table[0][7]["square"]) < 0.3 * float(table[0][0]["square"])
     assert float(table[0][7]["error"]) < float(table[0][0]["error"])
     for name, given in (("seed", {"seed": 1}), ("average", {"average": 0.0})):
-        other = weights(run(tmp_path / name, 40, **given))
+        other = weights(run(tmp_path / name, 40, **chosen, **given))
         assert not torch.equal(other[0], whole[0]), f"the {name} plays no part"
 
 
@@ -101,13 +102,38 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path):
 
 
 def test_the_rate_rises_and_falls():
-    options = loop.LoopOptions(steps=100, warm_up=10, rate=1.0)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-
     def rate(step):
-        loop.set_rate(optimizer, options, step)
-        return optimizer.param_groups[0]["lr"]
+        return optimizers.rate_at(step, steps=100, warm_up=10, highest=1.0)
 
     assert rate(1) < rate(5) < rate(10) and rate(10) > 0.97
     assert rate(55) == pytest.approx(0.01 + 0.99 * 0.5 * (1 + np.cos(0.55 * np.pi)))
     assert rate(100) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("shape", [(20, 7), (7, 20), (12, 12), (8, 3, 3, 3)])
+def test_muon_makes_singular_values_equal_and_keeps_the_vectors(shape, draw):
+    weight, gradient = nn.Parameter(draw(*shape)), draw(*shape)
+    before, weight.grad = weight.detach().clone(), gradient
+    optimizers.Muon([weight], lr=0.1).step()
+    left, _, right = torch.linalg.svd(gradient.flatten(1), full_matrices=False)
+    length = 0.1 * 0.2 * max(gradient.flatten(1).shape) ** 0.5
+    step = (before * (1 - 0.1 * 0.01) - weight.detach()).flatten(1) / length
+    inner = left.T @ step @ right.T
+    assert inner.diagonal().min() > 0.6 and inner.diagonal().max() < 1.3
+    assert (inner - inner.diagonal().diag()).abs().max() < 0.1
+    assert (step - left @ inner @ right).abs().max() < 0.1
+
+
+def test_muon_remembers_and_serves_matrices_only(draw):
+    weight, bias = nn.Parameter(torch.zeros(6, 6)), nn.Parameter(torch.zeros(6))
+    matrices, rest = optimizers.optimizers([weight, bias], "muon", 0.1)
+    assert [id(p) for p in matrices.param_groups[0]["params"]] == [id(weight)]
+    assert [id(p) for p in rest.param_groups[0]["params"]] == [id(bias)]
+    first, second = draw(6, 6), draw(6, 6)
+    for gradient in (first, second):
+        weight.grad = gradient
+        matrices.step()
+    momentum = 0.95 * 0.05 * first + 0.05 * second
+    assert torch.allclose(matrices.state[weight]["momentum"], momentum, atol=1e-6)
+    optimizers.set_rate([matrices, rest], 0.5)
+    assert {g["lr"] for s in (matrices, rest) for g in s.param_groups} == {0.5}
