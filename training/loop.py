@@ -53,8 +53,7 @@ class LoopOptions(Options):
     rate: float = option(1e-3, "Learning rate after warming up.", min=0.0, max=1.0)
     warm_up: int = option(200, "Steps in which the rate rises; then it falls as a cosine.", min=0)
     average: float = option(
-        0.999, "Decay of the moving average of the weights, which is what is saved.",
-        min=0.0, max=1.0,
+        0.999, "Decay of the moving average of the weights, which is saved.", min=0.0, max=1.0
     )
     precision: str = option(
         "no", "'bf16' computes in bfloat16 under autocast; weights stay float32.",
@@ -68,12 +67,13 @@ class LoopOptions(Options):
 class Task(nn.Module):
     """What is trained, and on what.
 
-    network: the module whose weights are trained, averaged and saved. It is moved to the device
-    and wrapped with the task; frozen networks are kept out of the module tree, and placed by
-    `place`.
+    network: the module whose weights are trained, averaged and saved. Other modules of the task,
+    such as a critic, are trained too; frozen ones are kept out of the module tree, and placed by
+    `place`. step: the one in progress, from 1.
     """
 
     network: nn.Module
+    step: int
 
     def place(self, device: torch.device) -> None:
         """Move what is frozen to the device."""
@@ -104,8 +104,9 @@ def train(
     from diffusers.training_utils import EMAModel
 
     trained = [p for p in task.network.parameters() if p.requires_grad]
+    others = [p for name, p in task.named_parameters() if not name.startswith("network.")]
     wrapped, *steppers = accelerator.prepare(
-        task, *optimizers(trained, options.optimizer, options.rate)
+        task, *optimizers(trained + others, options.optimizer, options.rate)
     )
     task.place(accelerator.device)
     average = EMAModel(trained, decay=options.average)
@@ -119,9 +120,12 @@ def train(
             batches, initial=first, total=options.steps, disable=not accelerator.is_main_process
         )
         for step, batch in enumerate(bar, first + 1):
-            rate = rate_at(step, options.steps, options.warm_up, options.rate)
-            set_rate(steppers, rate)
-            terms = update(wrapped, steppers, trained, batch, options, step, accelerator)
+            set_rate(steppers, rate := rate_at(step, options.steps, options.warm_up, options.rate))
+            task.step = step
+            terms = loss_of(wrapped, batch, options, step, accelerator)
+            for stepper in steppers:
+                stepper.step()
+                stepper.zero_grad(set_to_none=True)
             average.step(trained)
             metrics.add(terms)
             last, stopping = step == options.steps, stop()
@@ -138,18 +142,15 @@ def train(
     average.copy_to(trained)
 
 
-def update(
-    wrapped: Any, steppers: list, trained: list, batch: Any, options: LoopOptions, step: int,
-    accelerator: Accelerator,
+def loss_of(
+    wrapped: Any, batch: Any, options: LoopOptions, step: int, accelerator: Accelerator
 ) -> dict[str, float]:
-    """One step of the optimizers; returns the terms of the loss."""
+    """The terms of the loss, whose gradients are left with the parameters, not too long."""
     generator = step_generator(options.seed, step, accelerator.process_index)
     terms = wrapped(batch, generator)
     accelerator.backward(torch.stack(list(terms.values())).sum())
-    accelerator.clip_grad_norm_(trained, LONGEST_GRADIENT)
-    for stepper in steppers:
-        stepper.step()
-        stepper.zero_grad(set_to_none=True)
+    for module in accelerator.unwrap_model(wrapped).children():
+        accelerator.clip_grad_norm_(module.parameters(), LONGEST_GRADIENT)
     return {name: float(term.detach()) for name, term in terms.items()}
 
 

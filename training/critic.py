@@ -1,0 +1,78 @@
+"""The critic of adversarial training, and the hinge losses.
+
+Reference: Lim and Ye, "Geometric GAN", 2017 (arXiv 1705.02894), as InvSR (arXiv 2412.09013) uses
+it: with logits d of several resolutions, averaged,
+
+    critic      (relu(1 - d(truth)) + relu(1 + d(x0))) / 2
+    generator   -d(x0)
+
+InvSR's critic is a UNet of 112 million parameters that reads the prompt; this one is a small
+stack of convolutions that is told the start's noise level, with a map of logits at each of three
+resolutions. States are clamped to +-10, as there.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GROUPS = 8
+LARGEST = 10.0
+
+
+class Stage(nn.Module):
+    """Half the size; (scale, shift) from ln sigma; logits."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(inside, outside, 4, stride=2, padding=1)
+        self.norm = nn.GroupNorm(GROUPS, outside)
+        self.level = nn.Linear(1, 2 * outside)
+        self.logits = nn.Sequential(
+            nn.Conv2d(outside, outside, 3, padding=1), nn.SiLU(), nn.Conv2d(outside, 1, 1)
+        )
+
+    def forward(self, h: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, inside, h, w), (B, 1) -> (B, outside, h / 2, w / 2), (B, 1, h / 2, w / 2)."""
+        scale, shift = self.level(log_sigma)[:, :, None, None].chunk(2, 1)
+        h = F.silu(self.norm(self.down(h)) * (1 + scale) + shift)
+        return h, self.logits(h)
+
+
+class Critic(nn.Module):
+    """How true a state looks, place by place."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...] = (32, 64, 96)) -> None:
+        super().__init__()
+        pairs = zip((channels, *widths), widths, strict=False)
+        self.stages = nn.ModuleList(Stage(a, b) for a, b in pairs)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> list[Tensor]:
+        """x: (B, channels, h, w), sides of at least 8. sigma: (B,) noise levels of the start.
+        Returns the logits of every stage, (B, 1, h / 2^k, w / 2^k).
+        """
+        h, found = x.clamp(-LARGEST, LARGEST), []
+        log_sigma = sigma.log()[:, None]
+        for stage in self.stages:
+            h, logits = stage(h, log_sigma)
+            found.append(logits)
+        return found
+
+
+def critic_loss(critic: Critic, x0: Tensor, truth: Tensor, sigma: Tensor) -> Tensor:
+    """What the critic minimises; x0 gets no gradient."""
+    false = mean([F.relu(1 + d) for d in critic(x0.detach(), sigma)])
+    true = mean([F.relu(1 - d) for d in critic(truth, sigma)])
+    return (true + false) / 2
+
+
+def generator_loss(critic: Critic, x0: Tensor, sigma: Tensor) -> Tensor:
+    """What the generator minimises; the critic gets no gradient."""
+    fixed = {name: parameter.detach() for name, parameter in critic.named_parameters()}
+    return -mean(torch.func.functional_call(critic, fixed, (x0, sigma)))
+
+
+def mean(maps: list[Tensor]) -> Tensor:
+    """Of the maps' means: every resolution has the same say."""
+    return torch.stack([d.mean() for d in maps]).mean()
