@@ -52,6 +52,13 @@ def command_line(script: str, options: Options) -> str:
     return shlex.join(words)
 
 
+def samples_seen(steps: int, batch: int) -> str:
+    """By all processes of the run."""
+    from accelerate import PartialState
+
+    return str(steps * batch * PartialState().num_processes)
+
+
 def write_weights(
     network: nn.Module, file: Path, metadata: dict[str, Any], dtype: torch.dtype = torch.float16
 ) -> None:

@@ -21,7 +21,7 @@ from ..models.predictors import load_noise_predictor
 from ..models.prior import Prior
 from ..models.registry import BUILT_IN, load_pixel_prior
 from ..pipelines.options import option
-from .command import command_line, read_options, write_weights
+from .command import command_line, read_options, samples_seen, write_weights
 from .data import DegradedPairs, SourceOptions, described, source
 from .inversion_loss import LossOptions, PredictorTask
 from .loop import start, train
@@ -136,6 +136,6 @@ def history(
         "data": described(options),
         "degradation": ", ".join(STRENGTHS) + " of Real-World Degradation",
         "steps": str(options.steps),
-        "samples": str(options.steps * options.batch),
+        "samples": samples_seen(options.steps, options.batch),
         "held_out_scores": scores,
     }

@@ -31,7 +31,7 @@ from ..models.registry import load_pixel_prior
 from ..pipelines.metrics import psnr
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.options import option
-from .command import command_line, read_options, write_weights
+from .command import command_line, read_options, samples_seen, write_weights
 from .data import SourceOptions, described, source, stream
 from .loop import Task, start, train
 
@@ -207,7 +207,7 @@ def history(options: PriorOptions, scores: dict[str, float]) -> dict[str, Any]:
         "seed": str(options.seed),
         "data": described(options),
         "steps": str(options.steps),
-        "samples": str(options.steps * options.batch),
+        "samples": samples_seen(options.steps, options.batch),
         "started_from": Path(options.like).name or "nothing",
         "held_out_scores": scores,
     }
