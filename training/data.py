@@ -24,6 +24,7 @@ from .loop import LoopOptions
 from .synthetic import canvas
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+GREY = 0.15  # share of samples
 KEPT = 2**30  # bytes of pictures in memory
 REDUCTIONS, REDUCTION_ODDS = (1, 2, 3), (0.6, 0.3, 0.1)  # a picture seen from further away
 
@@ -142,7 +143,8 @@ def sample(pixels: np.ndarray, side: int, rng: np.random.Generator) -> Tensor:
 
 
 def augment(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """(3, h, w) in [0, 1], square: one of 8 orientations, and colours changed within reason."""
+    """(3, h, w) in [0, 1], square: one of 8 orientations, and colours changed within reason, at
+    times to grey, which a network must learn to recognise."""
     from kornia.enhance import adjust_contrast, adjust_gamma, adjust_saturation
 
     x = torch.rot90(x, int(rng.integers(4)), (1, 2))
@@ -154,6 +156,7 @@ def augment(x: Tensor, rng: np.random.Generator) -> Tensor:
     x = adjust_saturation(x, saturation) if rng.random() < 0.5 else x
     x = adjust_contrast(x, contrast) if rng.random() < 0.5 else x
     x = adjust_gamma(x, gamma) if rng.random() < 0.5 else x
+    x = x.mean(0, keepdim=True).expand(3, -1, -1) if rng.random() < GREY else x
     return x.clamp(0, 1).contiguous()
 
 

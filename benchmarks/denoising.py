@@ -1,0 +1,70 @@
+"""Priors as Gaussian denoisers, beside BM3D, on eight photographs at 256x256.
+
+Colour pictures, noise of 15, 25 and 50 of 255, one seed per photograph, the noise level given to
+all; PSNR in dB, photograph by photograph. BM3D (Dabov et al., 2007) is that of the package `bm3d`,
+whose licence is for research only: it is no requirement, and is left out where it is missing.
+
+Run: python benchmarks/denoising.py [--priors runs/prior/prior.safetensors] [--threads 1].
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pack
+import torch
+from photos import EVALUATION, TUNING, photos
+from torch import Tensor
+from tqdm import tqdm
+
+from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.pipelines.metrics import psnr
+from undegrade.pipelines.noise import per_sample_noise
+
+OF_255 = (15, 25, 50)
+
+
+def bm3d(x: Tensor, level: int) -> Tensor:
+    """BM3D with its default profile. x: (B, 3, H, W) in [-1, 1]."""
+    from bm3d import bm3d_rgb  # pyright: ignore[reportMissingImports]
+
+    pictures = ((x + 1) / 2).permute(0, 2, 3, 1).double().numpy()
+    done = [bm3d_rgb(picture, level / 255) for picture in tqdm(pictures, leave=False)]
+    return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).float() * 2 - 1
+
+
+def main() -> None:
+    """Print the tables and write them."""
+    parser = argparse.ArgumentParser(description="Priors as Gaussian denoisers.")
+    parser.add_argument("--priors", type=Path, nargs="+", default=[BUILT_IN])
+    parser.add_argument("--photos", choices=("evaluation", "tuning"), default="evaluation")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    names = EVALUATION if given.photos == "evaluation" else TUNING
+    truth = photos(names)
+    priors = {path.stem: load_pixel_prior(path) for path in given.priors}
+    noise = per_sample_noise(list(range(len(truth))))(truth)
+    figures: dict[str, dict[str, list[float]]] = {}
+    for level in OF_255:
+        sigma = 2 * level / 255
+        x, found = truth + sigma * noise, {}
+        found["noisy"] = x
+        if importlib.util.find_spec("bm3d"):
+            found["BM3D"] = bm3d(x, level)
+        with torch.inference_mode():
+            for name, prior in priors.items():
+                found[name] = prior.denoise(x, torch.full((len(x),), sigma))
+        scores = {name: psnr(x0_hat, truth).tolist() for name, x0_hat in found.items()}
+        rows = [[name, *row, sum(row) / len(row)] for name, row in scores.items()]
+        print(f"\nnoise {level} of 255\n" + pack.table(["PSNR", *names, "mean"], rows))
+        figures[str(level)] = {k: [round(n, 3) for n in row] for k, row in scores.items()}
+    if given.photos == "evaluation":
+        pack.write_results("denoising", {"photographs": names, "PSNR by noise": figures})
+
+
+if __name__ == "__main__":
+    main()
