@@ -182,8 +182,8 @@ class NoisePredictor:
     def index_of(self, sigma: Tensor) -> Tensor:
         """(B,) noise levels -> (B,) time indices 0 .. 999, the timestep less one: the nearest in
         log sigma, as ComfyUI chooses it."""
-        table = self.sigmas.to(sigma.device, torch.float64).log()
-        return (sigma.double().log()[:, None] - table).abs().argmin(1)
+        table, level = self.sigmas.cpu().double().log(), sigma.cpu().double().log()
+        return (level[:, None] - table).abs().argmin(1)
 
     def predict(self, lr: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the noise, see `StartNoise.predict`.

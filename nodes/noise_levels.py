@@ -26,7 +26,7 @@ def eps_sampling(model: Any) -> Any:
         raise ValueError(
             f"model predicts v, flow or the picture, where InvSR needs the noise; {USE}."
         )
-    table, expected = sampling.sigmas.double().cpu(), scaled_linear_sigmas()
+    table, expected = sampling.sigmas.cpu().double(), scaled_linear_sigmas()
     if table.shape != expected.shape or bool(((table / expected - 1).abs() > SAME).any()):
         raise ValueError(
             f"model has {len(table)} noise levels from {table[0]:.4g} to {table[-1]:.4g}, not "

@@ -89,7 +89,7 @@ def stable_diffusion_sigmas() -> Tensor:
 
 def table_of(spec: PriorSpec) -> Tensor:
     """The noise level of every timestep, (T,) float64 ascending."""
-    return stable_diffusion_sigmas() if spec.sigmas is None else spec.sigmas.double().cpu()
+    return stable_diffusion_sigmas() if spec.sigmas is None else spec.sigmas.cpu().double()
 
 
 def half_sigma(spec: PriorSpec) -> float:

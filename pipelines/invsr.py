@@ -90,7 +90,7 @@ def schedule_at(timesteps: Sequence[int], sigmas: Tensor) -> Schedule:
             f"The timesteps are {', '.join(map(str, timesteps))}; this prior has 1 to "
             f"{len(sigmas)}."
         )
-    levels = sigmas.double().cpu()[torch.tensor(timesteps) - 1]
+    levels = sigmas.cpu().double()[torch.tensor(timesteps) - 1]
     return schedule_from(torch.cat([levels, levels.new_zeros(1)]))
 
 
@@ -99,7 +99,7 @@ def schedule_from(sigmas: Tensor) -> Schedule:
 
     Raises `ValueError` for anything else.
     """
-    levels = sigmas.double().flatten().cpu()
+    levels = sigmas.cpu().double().flatten()
     falling = len(levels) > 1 and bool((levels.diff() < 0).all()) and levels[-1] == 0
     if not falling or not torch.isfinite(levels).all():
         said = ", ".join(f"{level:.4g}" for level in levels[:8].tolist())

@@ -153,7 +153,7 @@ def blend(pieces: Iterable[Tensor], begins: tuple[int, ...], weight: Tensor, dim
     """
     length = len(weight)
     mass = torch.zeros(begins[-1] + length, dtype=torch.float64)  # w_1 + .. + w_k so far
-    profile = weight.detach().double().cpu()
+    profile = weight.detach().cpu().double()
     done: list[Tensor] = []
     tail, tail_begin = None, 0  # the mean so far, from the last piece's beginning on
     for begin, piece in zip(begins, pieces, strict=True):

@@ -177,6 +177,12 @@ def oversized(root: Path) -> list[str]:
     return found
 
 
+def late(root: Path) -> list[str]:
+    """Apple's GPUs have no float64: a tensor goes to the CPU first."""
+    found = re.compile(r"\.double\(\)(\.\w+\(\))*\.cpu\(\)")
+    return [str(file) for file, _, text in sources(root, SHIPPED) if found.search(text)]
+
+
 BROKEN = {  # rule -> files with their texts, in each of which the rule must find one fault
     absolute: [("nodes/a.py", "import undegrade.models"),
                ("models/a.py", "from pipelines import x"),
@@ -198,6 +204,7 @@ BROKEN = {  # rule -> files with their texts, in each of which the rule must fin
     misnamed: [("nodes/utils.py", ""), ("headless/signal.py", ""), ("queue/a.py", "")],
     oversized: [("nodes/a.py", "def f():\n" + 50 * "    x\n"), ("nodes/a.py", 251 * "x\n"),
                 ("models/a.py", 501 * "x\n")],
+    late: [("models/a.py", "x.double().flatten().cpu()")],
 }
 SOUND = [  # in which no rule may find any
     ("__init__.py", "from .nodes import x"), ("nodes/host.py", "import comfy.utils"),
