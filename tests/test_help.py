@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from node_calls import WIDGETS, inputs_of
+from PIL import Image
 
 from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from undegrade.models.registry import ARCHITECTURES
@@ -123,9 +124,27 @@ def mistakes(node_id: str, text: str) -> list[str]:
     return [f"web/docs/{node_id}.md: {sentence}" for sentence in found]
 
 
-def test_every_node_has_a_page_and_every_page_a_node():
-    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*") if path.is_file()}
-    assert pages == {f"{node_id}.md" for node_id in NODE_CLASS_MAPPINGS}
+def test_every_node_has_a_page_and_a_picture_and_no_more_is_there():
+    found = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*") if path.is_file()}
+    assert found == {f"{name}.{kind}" for name in NODE_CLASS_MAPPINGS for kind in ("md", "webp")}
+
+
+@every_node
+def test_page_shows_its_picture_above_the_inputs(node_id):
+    """The frontend asks for it beside the page; it is drawn by benchmarks/help_pictures.py."""
+    text = read(node_id)
+    ((alt, file),) = re.findall(r"^!\[(.+)\]\((.+)\)$", text, re.M)
+    assert file == f"{node_id}.webp" and len(alt) > 20 and alt.endswith(".")
+    assert text.index(f"({file})\n\n## Inputs") > text.index("```")
+    with Image.open(DOCS / file) as picture:
+        picture.load()
+        assert picture.format == "WEBP" and 380 <= picture.width <= 720
+        assert len(picture.getcolors(2**20) or []) > 20, "an empty picture"
+
+
+def test_pictures_are_small():
+    sizes = [path.stat().st_size for path in DOCS.glob("*.webp")]
+    assert max(sizes) <= 40_000 and sum(sizes) <= 1_500_000
 
 
 @every_node
@@ -190,7 +209,7 @@ def test_page_needs_no_more_than_markdown(node_id):
     text = read(node_id)
     assert not re.search(r"[$<>~]", without_code(text)), "no mathematics in dollars, no HTML"
     assert text.endswith("\n") and not text.endswith("\n\n") and "\t" not in text
-    assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("|"))
+    assert all(len(line) <= 100 for line in text.splitlines() if line[:1] not in ("|", "!"))
     code = "".join(re.findall(r"```\n(.*?)```", text, re.S))
     assert all(len(line) <= 54 for line in code.splitlines()), "the side panel is narrow"
 

@@ -19,7 +19,7 @@ from undegrade.models.known_files import (
     source_of,
 )
 from undegrade.models.weights import UnsupportedWeightsError, read_tensors
-from undegrade.nodes import host, priors
+from undegrade.nodes import blurs, host, priors
 
 DOCS = Path(__file__).resolve().parent.parent / "web" / "docs"
 PAGES = {
@@ -103,7 +103,11 @@ def test_published_folders_are_offered_too(models):
 
 @pytest.mark.parametrize(
     ("node", "field"),
-    [(priors.LoadPixelPrior, "file"), (priors.LoadDiffusersPrior, "folder")],
+    [
+        (priors.LoadPixelPrior, "file"),
+        (priors.LoadDiffusersPrior, "folder"),
+        (blurs.NonlinearBlurNode, "file"),
+    ],
 )
 def test_a_path_is_taken_on_the_command_line_only(models, monkeypatch, node, field):
     make(models / "elsewhere", "config.json")
@@ -114,6 +118,12 @@ def test_a_path_is_taken_on_the_command_line_only(models, monkeypatch, node, fie
     monkeypatch.setattr(host, "comfy", lambda module: object())
     monkeypatch.setattr(host, "model_files", lambda name: [])
     assert "which is not in models/" in node.VALIDATE_INPUTS(**given)
+
+
+def test_a_published_file_that_is_not_there(models):
+    assert blurs.blur_files() == ["GOPRO_wVAE.pth"]
+    with pytest.raises(FileNotFoundError, match=r"models/blur_networks; get it from https://git"):
+        call("UndegradeNonlinearBlur", file="GOPRO_wVAE.pth")
 
 
 def test_a_published_folder_that_is_not_there(models):

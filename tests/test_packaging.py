@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from PIL import Image
 
 import undegrade
 
@@ -18,7 +19,7 @@ PYPROJECT = TOML.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 FREE = {"torch", "numpy", "transformers"}  # the user's ComfyUI chooses their versions
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-DATA = ("models/embedded", "web", "workflows")
+DATA = ("locales", "models/embedded", "web", "workflows")
 
 
 def requirements(lines: list[str]) -> list[Requirement]:
@@ -99,6 +100,42 @@ def test_wheel_has_every_data_file():
     assert carried == present
     for folder in DATA:
         assert any((ROOT / folder) in path.parents for path in present), folder
+
+
+def test_the_registry_leaves_out_nothing_that_the_pack_needs():
+    """.comfyignore against what the wheel carries, and what ComfyUI and pip read beside it."""
+    lines = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    assert lines == sorted(set(lines)), "plain names in order, no patterns"
+    left_out = {ROOT / line.rstrip("/") for line in lines}
+    for line, path in zip(lines, sorted(left_out), strict=True):
+        assert path.is_dir() if line.endswith("/") else path.is_file(), line
+    needed = [ROOT / name for name in ("LICENSE", "README.md", "pyproject.toml",
+                                       "requirements.txt", "undegrade", "CHANGELOG.md")]
+    needed += [path for folder in DATA for path in (ROOT / folder).rglob("*")]
+    setuptools = PYPROJECT["tool"]["setuptools"]
+    for package in setuptools["packages"]:
+        needed += ROOT.joinpath(*package.split(".")[1:]).glob("*.py")
+    assert len(needed) > 300
+    assert not [path for path in needed if left_out & {path, *path.parents}]
+
+
+def test_workflows_of_continuous_integration_run_what_exists():
+    folder = ROOT / ".github" / "workflows"
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert texts.keys() == {"ci.yml", "publish.yml"}
+    assert "run: .ci/run\n" in texts["ci.yml"] and (ROOT / ".ci" / "run").is_file()
+    assert "Comfy-Org/node-diff@" in texts["ci.yml"]
+    assert "uses: ./.github/workflows/ci.yml" in texts["publish.yml"]
+    assert "Comfy-Org/publish-node-action@" in texts["publish.yml"]
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    assert f'python-version: ["{oldest}", ' in texts["ci.yml"]
+
+
+def test_icon_and_banner_have_the_registrys_sizes():
+    with Image.open(ROOT / "assets" / "icon.png") as icon:
+        assert icon.width == icon.height <= 400
+    with Image.open(ROOT / "assets" / "banner.png") as banner:
+        assert banner.width * 9 == banner.height * 21
 
 
 def test_web_directory_exists():
