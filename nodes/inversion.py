@@ -23,6 +23,10 @@ CATEGORY = "Undegrade/inversion"
 MODEL_TOOLTIP = "SD-Turbo, or another Stable Diffusion model that predicts the noise (eps)."
 
 host.register_folder(PREDICTORS)
+FILE_TOOLTIP = (
+    "A noise predictor in models/invsr. The published ones are for non-commercial use (S-Lab "
+    "License 1.0)."
+)
 
 
 class LoadNoisePredictor:
@@ -50,7 +54,7 @@ class LoadNoisePredictor:
         }
         return {
             "required": {
-                "file": (predictor_files(), {"tooltip": "A noise predictor in models/invsr."}),
+                "file": (predictor_files(), {"tooltip": FILE_TOOLTIP}),
                 "precision": (list(PRECISIONS), precision),
             }
         }
