@@ -13,17 +13,24 @@ I^F = tanh(g^F / tau) and I^N = tanh(g^N / tau), gains in units of the policy's 
 V = 0 it is the identity bit for bit, so that an untrained one changes nothing.
 
 The form without weights, for any prior, is `pipelines.feature_injection`.
+
+Files are those of `python training feature_injection`: these tensors, and in the metadata which
+StableSR module they were trained on. phi reads that module's maps and means nothing to another's.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from .stablesr import StableSRNetwork
 from .struct_encoder import Sizes
-from .weights import UnsupportedWeightsError, load_exactly
+from .weights import UnsupportedWeightsError, blank, digests, load_exactly, read_tensors
 
 Tensors = dict[str, Tensor]
 HIDDEN = 32
@@ -66,6 +73,51 @@ class StructInjection(nn.Module):
         return [phi(m, state) for phi, m in zip(self.phi, maps, strict=True)]
 
 
+@dataclass(frozen=True, eq=False)
+class TrainedInjection:
+    """phi with the module it belongs to.
+
+    module: name of that StableSR module's file. prints: its `StableSRNetwork.fingerprint`, and what
+    that would be if the file were kept in bfloat16 or float16. name: of phi's own file.
+    """
+
+    network: StructInjection
+    module: str
+    prints: tuple[str, ...]
+    name: str = "feature injection"
+
+    def check(self, module: StableSRNetwork) -> None:
+        """Raise `ValueError` for a module it was not trained on."""
+        if module.fingerprint not in self.prints:
+            raise ValueError(
+                f"The injection {self.name} was trained on the StableSR module {self.module}, and "
+                "the module's file is another; choose that one, or leave injection empty."
+            )
+
+
+def fingerprints(module: StableSRNetwork) -> tuple[str, ...]:
+    """`TrainedInjection.prints` of a module that was read from its file."""
+    return digests(module.encoder.maps.state_dict())
+
+
+def read_injection(path: str | Path) -> TrainedInjection:
+    """The injection in a weight file, in float32 on the CPU, in evaluation mode.
+
+    Raises `FileNotFoundError`, or `UnsupportedWeightsError` for a file that is broken or another's.
+    """
+    path = Path(path)
+    tensors, metadata = read_tensors(path)
+    network = load(tensors, path.name)
+    try:
+        prints = tuple(map(str, json.loads(metadata["prints"])))
+        return TrainedInjection(network, metadata["module"], prints, path.name)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UnsupportedWeightsError(
+            f"{path.name} does not say which StableSR module it was trained on ({error}); train it "
+            "again with `python training feature_injection`."
+        ) from error
+
+
 def load(tensors: Tensors, name: str) -> StructInjection:
     """The injection of a state dict, in float32 on the CPU, in evaluation mode.
 
@@ -79,6 +131,6 @@ def load(tensors: Tensors, name: str) -> StructInjection:
             "file that this pack's training wrote."
         )
     levels = len({key.split(".")[1] for key in tensors if key.startswith(PREFIX)})
-    network = StructInjection(first.shape[1], levels)
+    network = blank(lambda: StructInjection(first.shape[1], levels), name)
     load_exactly(network, tensors, name)
     return network.requires_grad_(False).eval()

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .weights import UnsupportedWeightsError, load_exactly, read_tensors
+from .weights import UnsupportedWeightsError, blank, load_exactly, read_tensors
 
 EXTRACTOR = "kernel_extractor."
 FIRST_BLOCK = 6  # number of the first residual block in the official feature_extractor
@@ -133,7 +133,7 @@ def kernel_wizard_of(tensors: dict[str, Tensor], name: str = "The state dict") -
     front = max(last_block(tensors, "feature_extractor") - FIRST_BLOCK + 1, 0)
     back = last_block(tensors, "recon_trunk") + 1
     names = official_names(front, back)
-    network = KernelWizard(first.shape[0], front, back)
+    network = blank(lambda: KernelWizard(len(first), front, back), name)
     wanted = network.state_dict().keys()
     missing = [key for layer in names for key in parts(layer) if renamed(key, names) in wanted]
     missing = [key for key in missing if key not in tensors]

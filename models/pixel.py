@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .codec import Codec, Identity
 from .prior import PriorSpec
-from .weights import load_exactly
+from .weights import blank, load_exactly
 
 FREQUENCIES = 16
 
@@ -140,7 +140,7 @@ def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> Pix
     blocks = 1 + max(int(key.split(".")[2]) for key in tensors if key.startswith("enc.0."))
     shapes = {key: value.shape for key, value in tensors.items()}
     widths = tuple(shapes.get(f"enc.{i}.0.a.weight", (1,))[0] for i in range(levels))
-    network = PixelNetwork(widths, blocks, shapes["emb.2.weight"][0])
+    network = blank(lambda: PixelNetwork(widths, blocks, shapes["emb.2.weight"][0]), name)
     load_exactly(network, {key: value.float() for key, value in tensors.items()}, name)
     spec = PriorSpec(
         multiple_of=network.multiple_of,

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .pixel import FREQUENCIES, Block
-from .weights import load_exactly
+from .weights import blank, load_exactly
 
 SCALE = 4
 LOG_STD: tuple[float, float] = (-6.0, 2.0)  # natural logarithm; kept inside
@@ -151,7 +151,8 @@ def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> Pix
     blocks = 1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("mid."))
     keys = [*(f"enc.{i}.0.a.weight" for i in range(inner)), "mid.0.a.weight"]
     widths = tuple(shapes.get(key, (1,))[0] for key in keys)
-    network = PixelPredictorNetwork(widths, blocks, shapes["level.2.weight"][0])
+    embedding = shapes["level.2.weight"][0]
+    network = blank(lambda: PixelPredictorNetwork(widths, blocks, embedding), name)
     load_exactly(network, {key: value.float() for key, value in tensors.items()}, name)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sigmas = tuple(float(part) for part in metadata.get("sigmas", "").split(",") if part.strip())

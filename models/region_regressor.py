@@ -19,7 +19,6 @@ names of the weight files.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from torch import Tensor, nn
 from .pixel import FREQUENCIES, Block
 from .prior import Prior
 from .registry import EMBEDDED, innermost
-from .weights import UnsupportedWeightsError, load_exactly, read_tensors
+from .weights import UnsupportedWeightsError, blank, digest, digests, load_exactly, read_tensors
 
 BUILT_IN_REGRESSOR = EMBEDDED / "regressor_v1.safetensors"
 REDUCTION = 8  # of the maps, along a side
@@ -200,29 +199,13 @@ def fingerprint(prior: Prior) -> str:
     if not isinstance(network, nn.Module):
         return ""
     if network not in _prints:
-        found = hashlib.sha256()
-        for key, value in sorted(network.state_dict().items()):
-            found.update(f"{key} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-        _prints[network] = found.hexdigest()
+        _prints[network] = digest(network.state_dict())
     return _prints[network]
 
 
 def fingerprints(prior: Prior) -> tuple[str, ...]:
     """`fingerprint` in float32, bfloat16 and float16; the prior is left as it is."""
-    import copy
-
-    network = innermost(prior).network  # type: ignore[attr-defined]
-    found = []
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        inner = _Holder(copy.deepcopy(network).to(dtype))
-        found.append(fingerprint(inner))  # type: ignore[arg-type]
-    return tuple(found)
-
-
-@dataclass(frozen=True, eq=False)
-class _Holder:
-    network: nn.Module
+    return digests(innermost(prior).network.state_dict())  # type: ignore[attr-defined]
 
 
 def detect(tensors: dict[str, Tensor]) -> bool:
@@ -240,7 +223,8 @@ def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> Reg
     shapes = {key: value.shape for key, value in tensors.items()}
     widths = tuple(shapes.get(f"enc.{i}.a.weight", (1,))[0] for i in range(levels))
     embedding = shapes.get("level.2.weight", (1,))[0]
-    network = RegressorNetwork(shapes["inp.weight"][1] // (4 * SHOWN), widths, embedding)
+    seen = shapes["inp.weight"][1] // (4 * SHOWN)
+    network = blank(lambda: RegressorNetwork(seen, widths, embedding), name)
     load_exactly(network, {key: value.float() for key, value in tensors.items()}, name)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return RegionRegressor(network.requires_grad_(False).eval(), Trained.read(metadata, name), name)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from .known_files import STABLESR, known_in
 from .struct_encoder import GROUPS, Sizes, StructEncoder, sizes_of, translate
-from .weights import UnsupportedWeightsError, blank, load_exactly, read_tensors
+from .weights import UnsupportedWeightsError, blank, digest, load_exactly, read_tensors
 
 Tensors = dict[str, Tensor]
 ENCODER = "structcond_stage_model."
@@ -61,7 +61,13 @@ class Modulation(nn.Module):
 
 
 class StableSRNetwork(nn.Module):
-    """channels: block name -> channels of its h."""
+    """channels: block name -> channels of its h.
+
+    fingerprint: `weights.digest` of the layers that make the maps, as its file has them; it tells
+    one module from another after any change of the number format.
+    """
+
+    fingerprint = ""
 
     def __init__(self, sizes: Sizes, channels: dict[str, int], hidden: int) -> None:
         super().__init__()
@@ -140,6 +146,7 @@ def load(tensors: Tensors, name: str) -> StableSRNetwork:
     named = {f"encoder.{key}": value for key, value in translate(encoder, sizes).items()}
     named |= {f"modulations.{plain(b)}.{key}": value for (b, key), value in found.items()}
     load_exactly(network, named, name)
+    network.fingerprint = digest(network.encoder.maps.state_dict())
     return network.requires_grad_(False).eval()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -125,3 +126,18 @@ def load_exactly(network: torch.nn.Module, tensors: dict[str, Tensor], name: str
             "or choose another file."
         )
     network.load_state_dict(tensors)
+
+
+def digest(tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> str:
+    """SHA-256 of the names, shapes and values of tensors, the values rounded to `dtype`."""
+    found = hashlib.sha256()
+    for key, value in sorted(tensors.items()):
+        found.update(f"{key} {tuple(value.shape)}".encode())
+        rounded = value.detach().cpu().to(dtype).float()
+        found.update(rounded.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def digests(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """`digest` in float32, bfloat16 and float16."""
+    return tuple(digest(tensors, d) for d in (torch.float32, torch.bfloat16, torch.float16))

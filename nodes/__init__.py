@@ -3,6 +3,7 @@
 from . import (
     blurs,
     colors,
+    feature_injection,
     inspect,
     interop,
     inversion,
@@ -76,6 +77,10 @@ NODES: dict[str, tuple[type, str]] = {
         "Region-Adaptive Sampler (stock)",
     ),
     "UndegradeStableSRModule": (stablesr.StableSRModule, "StableSR Module"),
+    "UndegradeLoadFeatureInjection": (
+        feature_injection.LoadFeatureInjection,
+        "Load Feature Injection",
+    ),
     "UndegradeMatchColors": (colors.MatchColors, "Match Colors"),
     "UndegradeLoadNoisePredictor": (inversion.LoadNoisePredictor, "Load Noise Predictor"),
     "UndegradePredictedNoise": (inversion.PredictedNoiseNode, "Predicted Noise"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models.kernel_embedding import load_kernel_wizard
+from ..models.known_files import BLURS, known_in, source_of
 from ..pipelines.operators.blur import Blur, GaussianBlur, KernelBlur
 from ..pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
 from ..pipelines.operators.nonlinear_blur import NonlinearBlur
@@ -18,11 +19,10 @@ from .images import to_image, to_pixels
 from .operators import CATEGORY, OPERATOR_TOOLTIP
 from .widgets import socket, widgets_of
 
-BLUR_FOLDER = "blur_networks"
 KERNEL_TOOLTIP = "The blur kernel as a picture, its largest value white."
 BORDER = widgets_of(GaussianBlur)["border"]
 
-host.register_folder(BLUR_FOLDER)
+host.register_folder(BLURS)
 
 
 class BlurNode:
@@ -119,14 +119,28 @@ class NonlinearBlurNode:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
-        files = host.model_files(BLUR_FOLDER) or ["GOPRO_wVAE.pth"]
         tooltip = "GOPRO_wVAE.pth of blur-kernel-space-exploring, in models/blur_networks."
-        return {"required": {"file": (files, {"tooltip": tooltip}), **widgets_of(NonlinearBlur)}}
+        file = (blur_files(), {"tooltip": tooltip})
+        return {"required": {"file": file, **widgets_of(NonlinearBlur)}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
+        """A listed name; on the command line any path."""
+        if host.unlisted(file, blur_files()):
+            return f"file is {file!r}, which is not in models/{BLURS}"
+        return True
 
     def make(self, file: str, **options: Any) -> tuple[Operator]:
         """The operator, its network on the compute device."""
-        network = load_kernel_wizard(host.model_path(BLUR_FOLDER, file)).to(host.device())
+        if file in known_in(BLURS) and file not in host.model_files(BLURS):
+            raise FileNotFoundError(f"{file} is not in models/{BLURS}; get it{source_of(file)}.")
+        network = load_kernel_wizard(host.model_path(BLURS, file)).to(host.device())
         return (NonlinearBlur(network, **options),)
+
+
+def blur_files() -> list[str]:
+    """The user's files and the published ones by their names."""
+    return list(dict.fromkeys([*host.model_files(BLURS), *known_in(BLURS)]))
 
 
 def with_kernel(blur: Blur) -> tuple[Operator, Tensor]:

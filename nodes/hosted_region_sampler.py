@@ -19,22 +19,21 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..pipelines.adadiffsr import RegionRun
-from ..pipelines.base_grid import stable_diffusion_sigmas
 from ..pipelines.feature_injection import Injection
-from ..pipelines.information_gain import InformationGain, Spans, WeightFree, closed_form
 from ..pipelines.region_report import report
 from ..pipelines.regions import RegionOptions, Task
 from ..pipelines.step_policy import THRESHOLD, StepPolicy
 from ..pipelines.tiling import TileGrid, check_tile
+from ..pipelines.trained_gain import GainMaps
 from . import host
+from .hosted_levels import PIXELS, check_regressor, checked, half_of, information
 from .hosted_patches import GAINS, TILES, one_level, refuse_caches
 from .hosted_prior import load_network
 from .hosted_tiles import Cutter, TiledConditioning, boundaries, has_hooks
@@ -42,7 +41,6 @@ from .interop import levels_of, native_size
 from .regions import PREVIEW_EVERY, remaining
 
 Callback = Callable[[int, Tensor, Tensor, int], Any]
-PIXELS = 8  # of a picture along a latent pixel, as ComfyUI counts them everywhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,7 @@ class RegionSampler:
 
     tile, overlap: pixels of the picture, 8 to a latent's; tile 0 is what the model was trained on.
     tiles_per_call: the most tiles in one network call, halved when the GPU runs out of memory.
-    gain: makes the estimator of what regions gain.
+    regressor: tells what regions gain; None reads it off the predictions.
     """
 
     policy: StepPolicy
@@ -60,7 +58,7 @@ class RegionSampler:
     overlap: int
     tiles_per_call: int
     injection: Injection | None = None
-    gain: Callable[[Spans], InformationGain] = WeightFree
+    regressor: GainMaps | None = None
 
     def sample(
         self,
@@ -89,6 +87,10 @@ class RegionSampler:
             raise ValueError(
                 f"meetings is {self.options.meetings}; {name} is a flow model: give 0."
             )
+        if self.regressor is not None:
+            check_regressor(self.regressor, name, noise.shape[1], flow)
+            if network := getattr(self.regressor, "network", None):
+                torch.nn.Module.to(network, noise.device)
         grid = self.grid_for(model_wrap.inner_model, noise.shape)
         asked = Asked(model_wrap, extra_args, grid, sigmas, denoise_mask, z_lr, noise)
         single = one_level(extra_args["model_options"]) or has_hooks(model_wrap.conds)
@@ -110,16 +112,11 @@ class RegionSampler:
         return TileGrid(shape[-2], shape[-1], tile // PIXELS, self.overlap // PIXELS)
 
     def run_of(self, task: Task, asked: Asked) -> RegionRun:
-        """The run, whose policy's calibration may be of the same levels in another precision."""
-        policy, levels = self.policy, tuple(task.sigmas.tolist())
-        spans = policy.spans or closed_form(task.sigmas, PIXELS)
-        if len(spans.sigmas) == len(levels) and all(map(near, spans.sigmas, levels)):
-            spans = replace(spans, sigmas=levels)
-            policy = replace(policy, spans=spans) if policy.spans else policy
+        """The run."""
+        gain, spans, policy = information(self.regressor, self.policy, task.sigmas)
         run = RegionRun(
-            asked, task, policy, self.gain(spans), spans, self.options, self.injection,
-            self.tiles_per_call,
-        )  # fmt: skip
+            asked, task, policy, gain, spans, self.options, self.injection, self.tiles_per_call
+        )
         asked.run = run
         return run
 
@@ -191,38 +188,6 @@ class Asked:
             extra = {"model": self.guider, "sigmas": self.sigmas}
             mask = function(sigma, mask, extra_options=extra)
         return mask
-
-
-def checked(sigmas: Tensor, noise: Tensor) -> tuple[float, ...]:
-    """The base grid, without the final 0. Raises `ValueError` for what cannot be sampled."""
-    levels = sigmas.cpu().double().tolist()
-    falling = all(a > b for a, b in pairwise(levels))
-    if len(levels) < 2 or levels[-1] != 0 or not falling:
-        said = ", ".join(f"{level:.4g}" for level in [*levels[:2], *levels[-1:]])
-        raise ValueError(
-            f"The {len(levels)} SIGMAS ({said}) do not fall to 0; regions go down to 0 each on "
-            "their own, so give all steps to the end, such as Basic Scheduler's."
-        )
-    if noise.ndim != 4:
-        raise ValueError(
-            f"The latent has {noise.ndim} dimensions, as for videos or sound; regions are tiles of "
-            "a picture, with 4."
-        )
-    return tuple(levels[:-1])
-
-
-def near(a: float, b: float) -> bool:
-    """Whether two levels are one, in float32."""
-    return math.isclose(a, b, rel_tol=1e-4)
-
-
-def half_of(sampling: Any, flow: bool) -> float:
-    """The noise level at timestep T / 2."""
-    if flow:
-        return 0.5
-    discrete = hasattr(sampling, "num_timesteps")
-    table = sampling.sigmas if discrete else stable_diffusion_sigmas()
-    return table[len(table) // 2].item()
 
 
 def place_starts(run: RegionRun, sampling: Any) -> None:

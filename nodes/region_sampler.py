@@ -9,8 +9,10 @@ from ..pipelines.feature_injection import FeatureInjection, Injection
 from ..pipelines.options import option
 from ..pipelines.regions import RegionOptions
 from ..pipelines.step_policy import StepPolicy
+from ..pipelines.trained_gain import GainMaps
+from .hosted_levels import PIXELS
 from .hosted_prior import available
-from .hosted_region_sampler import PIXELS, RegionSampler
+from .hosted_region_sampler import RegionSampler
 from .regions import CATEGORY, TILES_PER_CALL
 from .widgets import expect, socket, widgets_of
 
@@ -80,6 +82,11 @@ class RegionAdaptiveSamplerStock:
                 "injection": socket(
                     "FEATURE_INJECTION", "Without it predictions are not held to the picture."
                 ),
+                "regressor": socket(
+                    "REGION_REGRESSOR",
+                    "One that was trained with this model. Without it gains are read off the "
+                    "predictions, with no trained weights.",
+                ),
             },
         }
 
@@ -88,6 +95,7 @@ class RegionAdaptiveSamplerStock:
         tiles_per_call: int,
         policy: StepPolicy | None = None,
         injection: Injection | None = None,
+        regressor: GainMaps | None = None,
         **options: Any,
     ) -> tuple[RegionSampler]:
         """The sampler; nothing runs before SamplerCustomAdvanced."""
@@ -99,6 +107,8 @@ class RegionAdaptiveSamplerStock:
         expect(policy or StepPolicy(), StepPolicy, "policy", "Step Policy or Calibrate Regions")
         if injection is not None and not callable(injection):
             expect(injection, FeatureInjection, "injection", "Feature Injection")
+        if regressor is not None:
+            expect(regressor, GainMaps, "regressor", "Load Region Entropy Regressor")
         chosen = StockRegionOptions(**options)
         for name, pixels in (("tile", chosen.tile), ("overlap", chosen.overlap)):
             if pixels % PIXELS:
@@ -111,5 +121,6 @@ class RegionAdaptiveSamplerStock:
                 chosen.overlap,
                 tiles_per_call,
                 injection,
+                regressor,
             ),
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..models.feature_injection import TrainedInjection
 from ..models.known_files import STABLESR, known_in, source_of
 from ..models.stablesr import read_module
 from . import host
@@ -18,6 +19,11 @@ from .regions import CATEGORY
 from .widgets import expect, socket
 
 host.register_folder(STABLESR)
+
+FILE_TOOLTIP = (
+    "A StableSR module in models/stablesr. The published ones are for non-commercial use (S-Lab "
+    "License 1.0)."
+)
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,20 @@ class StableSRModule:
         return {
             "required": {
                 "model": socket("MODEL", "Stable Diffusion 2.1 or SD-Turbo."),
-                "file": (module_files(), {"tooltip": "A StableSR module in models/stablesr."}),
+                "file": (module_files(), {"tooltip": FILE_TOOLTIP}),
                 "latent": socket(
                     "LATENT",
                     "VAE Encode of the picture enlarged to its final size, the same that is "
                     "sampled.",
                 ),
                 "strength": ("FLOAT", strength),
-            }
+            },
+            "optional": {
+                "injection": socket(
+                    "STRUCT_INJECTION",
+                    "Changes what a region sees by what it gains. Without it: StableSR's own maps.",
+                )
+            },
         }
 
     @classmethod
@@ -80,22 +92,22 @@ class StableSRModule:
             return f"file is {file!r}, which is not in models/stablesr"
         return True
 
-    def patch(self, model: Any, file: str, latent: Any, strength: float) -> tuple[Any]:
+    def patch(
+        self,
+        model: Any,
+        file: str,
+        latent: Any,
+        strength: float,
+        injection: TrainedInjection | None = None,
+    ) -> tuple[Any]:
         """Read the file where it is not the last one read, and patch a clone."""
         if not available():
             raise RuntimeError("StableSR Module works inside ComfyUI only.")
         if not hasattr(model, "add_object_patch"):
             raise TypeError(f"model is of type {type(model).__name__}; connect a MODEL.")
-        expect(latent, dict, "latent", "VAE Encode")
-        samples = latent.get("samples")
-        expect(samples, torch.Tensor, "latent", "VAE Encode")
-        if samples.ndim != 4 or samples.shape[1] != 4:
-            raise ValueError(
-                f"latent has shape {tuple(samples.shape)}; StableSR needs (batch, 4, height, "
-                "width), VAE Encode's with the model's VAE."
-            )
-        if not torch.isfinite(samples).all():
-            raise ValueError("latent has NaN or infinite values; look at where it comes from.")
+        samples = samples_of(latent)
+        if injection is not None:
+            expect(injection, TrainedInjection, "injection", "Load Feature Injection")
         if not strength:
             return (model,)
         if file in known_in(STABLESR) and file not in host.model_files(STABLESR):
@@ -106,7 +118,25 @@ class StableSRModule:
             path, modified, computing_dtype(model), Devices(model.load_device, model.offload_device)
         )
         z_lr = model.model.process_latent_in(samples.float())
-        return (patched(model, module, z_lr, strength),)
+        if injection is None:
+            return (patched(model, module, z_lr, strength),)
+        injection.check(module.model)
+        return (patched(model, module, z_lr, strength, injection.network),)
+
+
+def samples_of(latent: Any) -> torch.Tensor:
+    """The latents of a LATENT, (b, 4, H, W). Raises `TypeError` or `ValueError` for others."""
+    expect(latent, dict, "latent", "VAE Encode")
+    samples = latent.get("samples")
+    expect(samples, torch.Tensor, "latent", "VAE Encode")
+    if samples.ndim != 4 or samples.shape[1] != 4:
+        raise ValueError(
+            f"latent has shape {tuple(samples.shape)}; StableSR needs (batch, 4, height, width), "
+            "VAE Encode's with the model's VAE."
+        )
+    if not torch.isfinite(samples).all():
+        raise ValueError("latent has NaN or infinite values; look at where it comes from.")
+    return samples
 
 
 def module_files() -> list[str]:

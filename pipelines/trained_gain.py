@@ -29,6 +29,11 @@ class TrainedFor(Protocol):
     """See `models.region_regressor.Trained`."""
 
     @property
+    def prior(self) -> str:
+        """Name of the prior of the training."""
+        ...
+
+    @property
     def sigmas(self) -> tuple[float, ...]:
         """Noise levels of the base grid of the training, descending."""
         ...

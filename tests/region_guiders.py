@@ -111,10 +111,10 @@ def karras(steps=12, top=4.0, low=0.05):
     return torch.cat([levels, torch.zeros(1)]).float()
 
 
-def sampler(policy=EVERY, tiles_per_call=3, injection=None, **options):
+def sampler(policy=EVERY, tiles_per_call=3, injection=None, regressor=None, **options):
     values = {"solver": "euler", "noise": 1.0, "meetings": 0, "tile": 128, "overlap": 64, **options}
     node = region_sampler.RegionAdaptiveSamplerStock()
-    return node.make(tiles_per_call, policy, injection, **values)[0]
+    return node.make(tiles_per_call, policy, injection, regressor, **values)[0]
 
 
 def drawn(*shape, seed=0):

@@ -86,3 +86,18 @@ def tensors(unet=32, width=128, seed=0):
         else:
             made[key] = 0.1 * random + float(key.endswith("weight"))
     return made
+
+
+UNET = {  # of diffusers' configuration, for the modules above
+    "block_out_channels": tuple(32 * multiple for multiple in MULTIPLES),
+    "layers_per_block": 2,
+    "norm_num_groups": 32,
+    "sample_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+    "cross_attention_dim": 24,
+    "attention_head_dim": (2, 4, 8, 8),
+    "use_linear_projection": True,
+}

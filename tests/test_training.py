@@ -129,6 +129,6 @@ def test_it_starts_from_a_checkout_of_any_name():
     """The folder of the pack may hold a hyphen and a dot, and be started from elsewhere."""
     command = [sys.executable, str(ROOT / "training")]
     wrong = subprocess.run([*command, "x"], capture_output=True, text=True, cwd="/")
-    assert wrong.returncode == 2 and "name one of noise_predictor, prior" in wrong.stderr
+    assert wrong.returncode == 2 and "name one of feature_injection, noise" in wrong.stderr
     shown = subprocess.run([*command, "prior", "--help"], capture_output=True, text=True, cwd="/")
     assert shown.returncode == 0 and "--like" in shown.stdout, shown.stderr

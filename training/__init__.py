@@ -8,7 +8,9 @@
 ``prior``              trains or fine-tunes a pixel prior at three resolutions
 ``regions``            trains the region entropy regressor of Region-Adaptive Sampler
 ``records``            what regions go through under a prior, for that
-``scores``             what a predictor gains over bicubic on given pictures
+``no_reference``       picture quality by MUSIQ and BRISQUE, for that, where you have pyiqa
+``feature_injection``  trains feature injection at StableSR's maps
+``injection_loss``     what that is trained to do
 =====================  ==================================================================
 
     python training noise_predictor --out runs/predictor

@@ -30,6 +30,7 @@ from ..pipelines.region_calibration import EVERY_STEP
 from ..pipelines.regions import RegionOptions, Task
 from ..pipelines.tiling import TileGrid
 from .data import stream
+from .no_reference import Quality, quality_of
 
 SCALE = 4
 STRENGTHS = ("none", "mild", "StableSR", "InvSR")
@@ -37,6 +38,7 @@ STRENGTH_ODDS = (0.4, 0.3, 0.15, 0.15)
 TOGETHER = 2  # crops sampled in one call
 LONGEST = 4  # base steps between two evaluations
 FIRST = 0.05  # how often a sample is a region's first evaluation
+LATENT = quality_of("latent", torch.device("cpu"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,20 +164,20 @@ def sampled(
     return torch.stack(notes.states, 1).cpu()
 
 
-def qualities(prior: Prior, predictions: Tensor) -> Tensor:
+def qualities(prior: Prior, predictions: Tensor, none: Quality = LATENT) -> Tensor:
     """R^F and R^N of tiles' predictions, (K, N, C, h, w) -> (K, N, 2, rows, columns)."""
     found = []
     for own in predictions:
         pixels = prior.codec.decode(own)
         reference = pixels[-1:].clamp(-1, 1).expand_as(pixels)
         full = quality_maps.full_reference(pixels, reference, BLOCK * prior.codec.factor)
-        found.append(torch.stack([full, quality_maps.no_reference(own)], 1))
+        found.append(torch.stack([full, none(own, pixels).to(full)], 1))
     return torch.stack(found)
 
 
 def collected(
     prior: Prior, pictures: Dataset, seed: int, tile: int, sigmas: Tensor, options: RegionOptions,
-    injection: Injection | None, device: torch.device,
+    injection: Injection | None, device: torch.device, none: Quality = LATENT,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(states, z_lr, quality) of `Records`, a few crops at a time."""
     count, codec = len(pictures), prior.codec  # type: ignore[arg-type]
@@ -186,13 +188,14 @@ def collected(
         grid = TileGrid(z_lr.shape[-2], z_lr.shape[-1], tile // codec.factor, 0)
         seeds = [int(stream(seed, i, 4).integers(2**62)) for i in places]
         states = sampled(prior, z_lr, grid, sigmas, seeds, options, injection)
-        quality = qualities(prior, states[:, :, 1].to(device)).cpu()
+        quality = qualities(prior, states[:, :, 1].to(device), none).cpu()
         yield states.half(), grid.cut(z_lr).cpu().half(), quality.float()
 
 
 def record(
     file: Path, prior: Prior, pictures: Dataset, seed: int, tile: int, sigmas: Tensor,
     options: RegionOptions, injection: Injection | None, device: torch.device,
+    none: Quality = LATENT,
 ) -> Records:
     """The records of a data set, from the file where it is there. It appears whole or not at all.
     """
@@ -202,7 +205,9 @@ def record(
     if not file.is_file():
         count = -(-len(pictures) // TOGETHER)  # type: ignore[arg-type]
         with torch.inference_mode():
-            parts = collected(prior, pictures, seed, tile, sigmas, options, injection, device)
+            parts = collected(
+                prior, pictures, seed, tile, sigmas, options, injection, device, none
+            )
             tensors = zip(*tqdm(parts, desc="sampling tiles", total=count), strict=True)
             states, z_lr, quality = (torch.cat(part) for part in tensors)
         part = file.with_suffix(f".part-{os.getpid()}")

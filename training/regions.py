@@ -11,8 +11,12 @@ without a reference counts in the second half of the timesteps only.
 
 Where we depart: the reference of the metrics is the tile's own final prediction, not the true
 picture, from which nearly every step moves away (perception against distortion); a map of blocks
-is learnt, not one number; the metrics need no weights of others (`pipelines.quality_maps`; MUSIQ,
-BRISQUE, LPIPS and AHIQ are not collected); the change since the last evaluation is shown too.
+is learnt, not one number; SSIM and GMSD stand for LPIPS and AHIQ, and what detail a block shows for
+MUSIQ and BRISQUE, unless the user has them (`no_reference`); the change since the last evaluation
+is shown too.
+
+The prior is a pixel prior or a latent one in a diffusers folder. A regressor of the latter serves
+the same model inside ComfyUI.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.latent import load_diffusers_prior
 from ..models.prior import Prior
 from ..models.region_regressor import (
     RegionRegressor,
@@ -40,12 +45,12 @@ from ..pipelines.base_grid import BaseGrid, half_sigma
 from ..pipelines.feature_injection import FeatureInjection
 from ..pipelines.information_gain import Spans, WeightFree
 from ..pipelines.options import option
-from ..pipelines.quality_maps import METRICS
 from ..pipelines.regions import RegionOptions
 from ..pipelines.trained_gain import TrainedGain
 from .command import command_line, read_options, write_weights
-from .data import described, source
-from .loop import LoopOptions, Task, start, train
+from .data import SourceOptions, described, source
+from .loop import Task, start, train
+from .no_reference import KINDS, NON_COMMERCIAL, named, quality_of
 from .records import Records, Samples, hard, rank_correlation, record, true_gains
 
 SMALL = 0.4  # gains below this part of an even rise are told apart linearly
@@ -55,12 +60,15 @@ UNSEEN = 4  # canvases of another seed
 
 
 @dataclass(frozen=True)
-class RegressorOptions(LoopOptions):
+class RegressorOptions(SourceOptions):
     """Options of this script."""
 
-    prior: str = option("", "Weight file of the pixel prior it is for; empty is the built-in one.")
-    pictures: str = option("", "Folder of pictures to train on; empty draws canvases.")
-    canvases: int = option(300, "How many canvases are drawn.", min=1)
+    prior: str = option(
+        "",
+        "The prior it is for: a pixel prior's weight file, or a diffusers folder, also of a latent "
+        "model, which is told no text. Empty is the built-in one.",
+    )
+    canvases: int = option(300, "How many canvases are drawn, where any are.", min=1)
     crops: int = option(110, "How many crops the prior samples at every node.", min=1)
     side: int = option(192, "Side of the crops in pixels, a multiple of that of the tiles.", min=16)
     tile: int = option(64, "Side of the tiles in pixels, a multiple of 16.", min=16, step=16)
@@ -70,6 +78,12 @@ class RegressorOptions(LoopOptions):
     )
     noise: float = option(0.8, "As in Region-Adaptive Sampler.", min=0.0, max=1.0)
     injection: float = option(1.0, "Strength of Feature Injection; 0 is none.", min=0.0, max=1.0)
+    no_reference: str = option(
+        "latent",
+        "Quality without a reference: 'latent' is how much detail a block shows; the others are "
+        "pyiqa's, of a whole tile, where you have it (PolyForm Noncommercial).",
+        choices=KINDS,
+    )
     widths: str = option("16,32,64", "Channels of a network made anew.")
     like: str = option("", "Weight file of a regressor to go on from; empty starts afresh.")
 
@@ -149,15 +163,19 @@ def records_of(options: RegressorOptions, prior: Prior, device: torch.device) ->
     runs, found = Path(options.out), []
     sigmas = grid_of(options).sigmas(prior.spec)
     injection = FeatureInjection(options.injection) if options.injection else None
-    unseen = replace(options, seed=options.seed + 1, canvases=UNSEEN, crops=HELD_OUT)
+    none = quality_of(options.no_reference, device)
+    kind = "" if options.no_reference == "latent" else f"-{options.no_reference}"
+    unseen = replace(
+        options, pictures="", seed=options.seed + 1, canvases=UNSEEN, crops=HELD_OUT
+    )
     for name, own in (("train", options), ("unseen", unseen)):
-        pictures = source(
-            own.pictures, own.canvases, runs, own.side, own.seed, own.crops
-        )
-        file = runs / f"records-{name}-{own.crops}-{own.seed}.safetensors"
+        pictures = source(own, own.side, own.seed, own.crops)
+        file = runs / f"records-{name}-{own.crops}-{own.seed}{kind}.safetensors"
         solver = RegionOptions(noise=own.noise)
         found.append(
-            record(file, prior, pictures, own.seed, own.tile, sigmas, solver, injection, device)
+            record(
+                file, prior, pictures, own.seed, own.tile, sigmas, solver, injection, device, none
+            )
         )
     return found
 
@@ -167,25 +185,25 @@ def grid_of(options: RegressorOptions) -> BaseGrid:
     return BaseGrid(steps=options.base_steps, start_sigma=options.start_sigma)
 
 
-def trained_for(prior: Prior, records: Records) -> Trained:
+def trained_for(prior: Prior, records: Records, metrics: str) -> Trained:
     """What can be said before the training; spans and loss follow."""
     levels = tuple(records.sigmas.tolist())
     way = math.log(levels[0] / levels[-1])
     spans = hard(true_gains(records))
     full, none = (SMALL * max(span, FAINT) / way for span in spans)
-    return Trained(prior.spec.name, fingerprints(prior), levels, (full, none), spans, 1.0, METRICS)
+    return Trained(prior.spec.name, fingerprints(prior), levels, (full, none), spans, 1.0, metrics)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train, and write `<out>/regressor.safetensors`."""
     options = read_options(RegressorOptions, arguments, "Trains a region entropy regressor.")
     accelerator = start(options)
-    prior = load_pixel_prior(Path(options.prior) if options.prior else BUILT_IN)
+    prior = prior_of(options)
     for network in networks_of(prior):
         torch.nn.Module.to(network, accelerator.device)
     with accelerator.main_process_first():  # the others find the records written
         seen, unseen = records_of(options, prior, accelerator.device)
-    trained = trained_for(prior, seen)
+    trained = trained_for(prior, seen, named(options.no_reference))
     task = RegressorTask(made(options, prior), trained, unseen)
     length = options.steps * options.batch * accelerator.num_processes
     data = Samples(seen, half_sigma(prior.spec), options.seed, length)
@@ -200,6 +218,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def prior_of(options: RegressorOptions) -> Prior:
+    """The prior that is sampled."""
+    file = Path(options.prior) if options.prior else BUILT_IN
+    return load_diffusers_prior(file) if file.is_dir() else load_pixel_prior(file)
+
+
 def made(options: RegressorOptions, prior: Prior) -> torch.nn.Module:
     """The network to train."""
     if options.like:
@@ -212,12 +236,14 @@ def history(
 ) -> dict[str, Any]:
     """What the file says of how it was made, and what `Trained.read` needs."""
     said = {k: v if isinstance(v, str) else json.dumps(v) for k, v in asdict(trained).items()}
+    if options.no_reference != "latent":
+        said["license"] = NON_COMMERCIAL
     return {
         **said,
         "kind": "region entropy regressor of AdaDiffSR",
         "command": command_line("regions", options),
         "seed": str(options.seed),
-        "data": described(options.pictures, options.canvases, options.seed),
+        "data": described(options),
         "steps": str(options.steps),
         "samples": str(options.steps * options.batch),
         "held_out_scores": scores,

@@ -13,6 +13,7 @@ const COLOURS = {
   STEP_POLICY: "#8FBF8A",
   FEATURE_INJECTION: "#D0A94E",
   REGION_REGRESSOR: "#7FB7A6",
+  STRUCT_INJECTION: "#C98A6B",
 };
 
 // A theme empties the colours of all types it does not know, when it is loaded and when it changes.
@@ -29,9 +30,18 @@ function colour(table) {
   }
 }
 
+// Where nodes are drawn as HTML, sockets take the same colours from CSS.
+function colourPage() {
+  const style = document.createElement("style");
+  const rules = Object.entries(COLOURS).map(([type, own]) => `--color-datatype-${type}: ${own};`);
+  style.textContent = `:root { ${rules.join(" ")} }`;
+  document.head.append(style);
+}
+
 app.registerExtension({
   name: "Undegrade.SocketColours",
   setup() {
+    colourPage();
     colour(LGraphCanvas.link_type_colors);
     colour(app.canvas.default_connection_color_byType);
   },

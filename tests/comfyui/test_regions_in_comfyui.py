@@ -44,3 +44,14 @@ def test_every_block_is_modulated_on_the_clone_alone(tmp_path):
     assert facts["matters"] > 0.1
     said = {"twice": "already", "foreign": "64 channels", "size": "24x16"}
     assert all(part in facts[name] for name, part in said.items()), facts
+
+
+def test_trained_injection_and_regressor(tmp_path):
+    facts = facts_of("injection_facts.py", tmp_path)
+    assert facts["untrained is the same"] and facts["trained"] > 1e-2, facts
+    small = ("again", "tiles", "gains new", "diffusers", "diffusers trained")
+    assert max(facts[name] for name in small) < 1e-5, facts
+    assert facts["gains trained"] > 1e-4 and facts["without diffusers"] > 0.1, facts
+    assert facts["skips"] < 0.7 * facts["every"] == 0.7 * 20, facts
+    said = {"other": "leave injection empty", "foreign": "states of 3 channels"}
+    assert all(part in facts[name] for name, part in said.items()), facts
