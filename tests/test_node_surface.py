@@ -25,6 +25,7 @@ OURS = {
     "STEP_POLICY",
     "FEATURE_INJECTION",
     "REGION_REGRESSOR",
+    "STRUCT_INJECTION",
 }
 every_node = pytest.mark.parametrize("node_id", list(NODE_CLASS_MAPPINGS))
 
