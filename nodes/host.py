@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -40,8 +39,17 @@ class HostedPrior(Protocol):
         ...
 
 
+class Placed(torch.nn.Module):
+    """A network as ModelPatcher takes it, which sets a `device` where those of diffusers have a
+    property."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
 _sink: ProgressSink | None = None
-_patchers: WeakKeyDictionary[torch.nn.Module, Any] = WeakKeyDictionary()
+PATCHER = "_undegrade_patcher"  # a network keeps its own, so that both go when nobody has it
 
 
 def comfy(module: str) -> Any:
@@ -90,7 +98,10 @@ def running(prior: Prior) -> Iterator[torch.device]:
 
 
 def place(networks: list[torch.nn.Module], target: torch.device) -> None:
-    """Bring networks onto `target`, under ComfyUI's ModelPatcher where there is one."""
+    """Bring networks onto `target`, under ComfyUI's ModelPatcher where there is one.
+
+    Whole: the layers are torch's own, which cannot fetch what was left behind as ComfyUI's can.
+    """
     management, patching = comfy("comfy.model_management"), comfy("comfy.model_patcher")
     if not (management and patching):
         for network in networks:
@@ -98,11 +109,13 @@ def place(networks: list[torch.nn.Module], target: torch.device) -> None:
         return
     offload = management.unet_offload_device()
     for network in networks:
-        if network not in _patchers:
-            _patchers[network] = patching.ModelPatcher(
-                network, load_device=target, offload_device=offload
+        if not hasattr(network, PATCHER):
+            patcher = patching.ModelPatcher(
+                Placed(network), load_device=target, offload_device=offload
             )
-    management.load_models_gpu([_patchers[network] for network in networks])
+            setattr(network, PATCHER, patcher)
+    patchers = [getattr(network, PATCHER) for network in networks]
+    management.load_models_gpu(patchers, force_full_load=True)
 
 
 @dataclass

@@ -42,6 +42,19 @@ def test_forward_mode_goes_around_fused_attention(draw):
     assert (about - exact).norm() < 1e-2 * exact.norm()
 
 
+def test_any_order_of_memory_has_its_forward_mode(draw):
+    """Latents of several samples come out of a network channels last."""
+
+    class Normed(Curved):
+        def decode(self, z):
+            return super().decode(torch.nn.functional.group_norm(z, 3))
+
+    z, v = draw(2, 12, 3, 4), draw(2, 12, 3, 4)
+    last = [tensor.contiguous(memory_format=torch.channels_last) for tensor in (z, v)]
+    for ours, usual in zip(push(Normed(), *last), push(Normed(), z, v), strict=True):
+        assert torch.allclose(ours, usual, atol=1e-5)
+
+
 def test_a_decoder_without_forward_mode_gets_differences(draw):
     class Refusing(Curved):
         def decode(self, z):

@@ -89,8 +89,10 @@ def push(codec: Codec, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
     In forward mode, where torch has a derivative for every layer. It has none for fused attention,
     so the plain form is asked for: of torch, and of a codec that has `plain_attention`. A decoder
-    that takes a fused one all the same gets a central difference (`difference`).
+    that takes a fused one all the same gets a central difference (`difference`). torch's forward
+    mode of group normalisation wants the usual order of memory, which networks may have changed.
     """
+    z, v = z.contiguous(), v.contiguous()
     try:
         with sdpa_kernel(SDPBackend.MATH), getattr(codec, "plain_attention", nullcontext)():
             picture, tangent = torch.func.jvp(codec.decode, (z,), (v,))[:2]

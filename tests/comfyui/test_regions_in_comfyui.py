@@ -1,29 +1,18 @@
 """Region-Adaptive Sampler (stock) and StableSR Module against a real ComfyUI, where one is at hand.
 
-COMFYUI_PATH names its folder, COMFYUI_PYTHON the interpreter that has its requirements and the
-pack's (this one if it is not set). Some minutes on one core.
+`checkout.py` says which one that is. Some minutes on one core.
 """
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-HERE = Path(__file__).resolve().parent
-COMFYUI = os.environ.get("COMFYUI_PATH")
-pytestmark = [
-    pytest.mark.comfyui,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not COMFYUI, reason="set COMFYUI_PATH to a ComfyUI checkout"),
-]
+from comfyui import checkout
 
 
 def facts_of(script: str, work: Path) -> dict:
-    python = os.environ.get("COMFYUI_PYTHON", sys.executable)
-    command = [python, str(HERE / script), str(COMFYUI), str(HERE.parent.parent), str(work)]
+    script = [checkout.HERE / script, checkout.checkout(), checkout.PACK, work]
+    command = [checkout.python(), *map(str, script)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     return json.loads(run.stdout.splitlines()[-1])

@@ -1,0 +1,110 @@
+"""Progress, previews and Cancel, as they come over the websocket."""
+
+import io
+import time
+from itertools import pairwise
+
+import pytest
+from comfyui.graphs import graph, only
+from PIL import Image
+
+LARGE = (352, 288)  # width, height: a network call takes some tenths of a second
+SHOWN = (512, 427)  # ComfyUI enlarges previews of 48x40 to its largest side
+QUICKER = {
+    "UndegradeRegionAdaptiveSamplerStock": {"tile": 128, "overlap": 64},
+    "UndegradeCGMeasurementUpdate": {"iterations": 2},
+}
+CANCELLED = {  # workflow -> (the node that is stopped, settings, after how many calls)
+    "super_resolution_x4": ("UndegradePosteriorSampler", {}, 22),
+    "region_adaptive_regressor": ("UndegradeRegionAdaptiveSampler", {}, 5),
+    "region_adaptive_super_resolution": ("UndegradeCalibrateRegions", {}, 3),
+    "inversion_built_in": ("UndegradeInversionSampler", {"steps": 5}, 4),
+    "prior_from_checkpoint": ("UndegradePosteriorSampler", {}, 2),
+    "region_adaptive_checkpoint": ("SamplerCustomAdvanced", {}, 2),
+}
+CHECKPOINTS = ("prior_from_checkpoint", "region_adaptive_checkpoint")  # slow enough when small
+
+
+def pictures(run, node):
+    """The previews of a node, each told apart by its metadata."""
+    mine = [(known, jpeg) for known, jpeg in run.previews if known["node_id"] == node]
+    for known, _ in mine:
+        assert known["prompt_id"] == run.prompt_id
+        assert {"display_node_id", "parent_node_id", "real_node_id"} <= set(known)
+    return [Image.open(io.BytesIO(jpeg)) for _, jpeg in mine]
+
+
+def test_every_network_call_moves_the_bar_and_shows_the_picture(server, known):
+    settings = {"UndegradePosteriorSampler": {"steps": 7, "ode_steps": 2, "seed": 11}}
+    prompt = graph("super_resolution_x4", known, settings)
+    run, node = server.run(prompt), only(prompt, "UndegradePosteriorSampler")
+    assert run.end == "success", run.error
+    assert run.progress(node) == [(k, 14) for k in range(1, 15)]
+    shown = pictures(run, node)
+    assert len(shown) == 12  # none before the first of 7 steps, 2 calls in each other
+    for picture in shown:
+        assert picture.format == "JPEG" and picture.size == SHOWN
+    assert len({picture.tobytes() for picture in shown}) == 6  # a new one after every step
+
+
+@pytest.mark.parametrize(
+    ("name", "node_type", "settings"),
+    [
+        ("region_adaptive_regressor", "UndegradeRegionAdaptiveSampler", {"steps": 12}),
+        ("region_adaptive_super_resolution", "UndegradeCalibrateRegions", {"steps": 20}),
+        ("inversion_built_in", "UndegradeInversionSampler", {"steps": 5}),
+        ("uncertainty_map", "UndegradePosteriorSampler", {"steps": 5, "samples": 3}),
+    ],
+)
+def test_every_sampler_reports(server, known, name, node_type, settings):
+    prompt = graph(name, known, {node_type: settings})
+    run, node = server.run(prompt), only(prompt, node_type)
+    assert run.end == "success", run.error
+    values = [value for value, _ in run.progress(node)]
+    total = run.progress(node)[-1][1]
+    assert values == sorted(values) and values[-1] == total >= settings["steps"] / 2
+    shown = pictures(run, node)
+    if node_type != "UndegradeCalibrateRegions":  # it makes no picture
+        assert settings["steps"] / 2 <= len(shown) < len(values)
+        assert {picture.size for picture in shown} == {SHOWN}
+
+
+@pytest.fixture(scope="module")
+def large(server, photo):
+    """A larger picture in the server's input folder."""
+    Image.open(photo).resize(LARGE).save(server.base / "input" / "large.png")
+    return "large.png"
+
+
+@pytest.mark.parametrize("name", CANCELLED)
+def test_cancel_stops_within_one_network_call(server, known, large, name, request, record_property):
+    node_type, settings, after = CANCELLED[name]
+    settings = {node_type: settings, **QUICKER}
+    if name in CHECKPOINTS:
+        request.getfixturevalue("weights")
+    else:
+        settings["LoadImage"] = {"image": large}
+    prompt = graph(name, known, settings)
+    node, times, cancelled = only(prompt, node_type), [], []
+
+    def cancel(kind, data, _):
+        state = data["nodes"].get(node, {}) if kind == "progress_state" else {}
+        if state.get("state") == "running" and state["max"] > 1:
+            times.append((state["value"], time.monotonic()))
+            if state["value"] >= after and not cancelled:
+                cancelled.extend((state["value"], time.monotonic()))
+                server.fetch("/interrupt", {})
+        if kind == "execution_interrupted":
+            cancelled.append(time.monotonic())
+
+    run = server.run(prompt, cancel)
+    assert run.end == "interrupted" and run.of("execution_interrupted")[0]["node_id"] == node
+    value, at, ended = cancelled
+    assert max(v for v, _ in times) <= value + 1
+    slowest = max(b - a for (_, a), (_, b) in pairwise(times))
+    record_property(f"{name}: seconds from Cancel to the end", f"{ended - at:.2f}")
+    record_property(f"{name}: seconds of the slowest call before", f"{slowest:.2f}")
+    assert ended - at < 2 * slowest + 0.5
+    again = server.run(graph("super_resolution_x4", known, {"UndegradePosteriorSampler": {
+        "steps": 2, "seed": int(1e6 * ended) % 2**32}}))  # fmt: skip
+    assert again.end == "success", again.error
