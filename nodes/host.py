@@ -132,10 +132,11 @@ class Progress:
         utils = comfy("comfy.utils")
         self._bar = utils.ProgressBar(self.total) if utils else None
 
-    def advance(self) -> None:
-        """One network call is done. Raises ComfyUI's interrupt when the user has pressed Cancel."""
+    def advance(self, calls: int = 1) -> None:
+        """Network calls are done, or need none. Raises ComfyUI's interrupt when the user has
+        pressed Cancel."""
         check_interrupted()
-        self.value += 1
+        self.value += calls
         if self._bar:
             preview = ("JPEG", self.preview, PREVIEW_SIDE) if self.preview else None
             self._bar.update_absolute(self.value, self.total, preview)

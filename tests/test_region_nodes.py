@@ -80,7 +80,7 @@ def test_a_calibrated_policy_runs_and_says_what_it_costs():
 
 
 def test_a_calibration_is_kept_for_the_same_prior_only():
-    asked = []
+    asked, bar = [], []
 
     class Counting(GaussianPrior):
         def denoise(self, x, sigma, factor=1):
@@ -90,7 +90,9 @@ def test_a_calibration_is_kept_for_the_same_prior_only():
     def calibrate(**prior):
         asked.clear()
         given = {"prior": Counting(spec=PRIOR.spec, **prior), "image": photo(64, 64), "tile": 32}
+        before = host.set_progress_sink(lambda _, value, total, __: bar.append((value, total)))
         spans = call("UndegradeCalibrateRegions", steps=10, **given)[0].spans
+        host.set_progress_sink(before)
         return spans, len(asked)
 
     region_calibration._kept.clear()
@@ -98,6 +100,7 @@ def test_a_calibration_is_kept_for_the_same_prior_only():
         calibrate(std=0.5), calibrate(std=0.5), calibrate(std=0.2)
     )
     assert first == second and calls == 11 and again == 1, "the probe only"
+    assert bar[9:14] == [(10, 11), (11, 11), (1, 11), (11, 11), (1, 11)], "full in one go"
     assert anew == 11 and other.full_reference != first.full_reference
 
 
