@@ -22,12 +22,8 @@ from tqdm import tqdm
 from undegrade.models.codec import Identity
 from undegrade.models.discrete import DiscretePrior
 from undegrade.models.latent import SD_SCALE, AutoencoderCodec, PromptedNetwork
-from undegrade.models.noise_predictor import (
-    NoisePredictor,
-    NoisePredictorNetwork,
-    Sizes,
-    scaled_linear_sigmas,
-)
+from undegrade.models.noise_predictor import NoisePredictor, NoisePredictorNetwork, Sizes
+from undegrade.models.noise_table import stable_diffusion_sigmas
 from undegrade.models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from undegrade.models.prior import Prior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
@@ -88,7 +84,7 @@ def small_stable_diffusion() -> tuple[Prior, StartNoise]:
     predictor = NoisePredictorNetwork(Sizes((64, 128), (1, 1), 64, 128, 64))
     for part in (vae, network, predictor):
         part.requires_grad_(False).eval()
-    sigmas = scaled_linear_sigmas()
+    sigmas = stable_diffusion_sigmas()
     spec = PriorSpec(4, 8, 512, sigmas[0].item(), sigmas[-1].item(), sigmas, name="random SD")
     codec = AutoencoderCodec(vae, 8, 4, SD_SCALE)
     return DiscretePrior(network, spec, "epsilon", None, codec), NoisePredictor(predictor, "random")

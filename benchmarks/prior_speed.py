@@ -23,7 +23,8 @@ from tasks import measurements
 from tqdm import tqdm
 from update_share import official_size_network
 
-from undegrade.models.discrete import DiscretePrior, vp_sigmas
+from undegrade.models.discrete import DiscretePrior
+from undegrade.models.noise_table import vp_sigmas
 from undegrade.models.prior import PriorSpec
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for

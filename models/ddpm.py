@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .discrete import DiscretePrior, vp_sigmas
+from .discrete import DiscretePrior
+from .noise_table import vp_sigmas
 from .prior import PriorSpec
 from .weights import UnsupportedWeightsError, blank, load_exactly
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from .ddpm import OLDER, OLDER_NAMES
-from .discrete import PREDICTIONS, DiscretePrior, sigmas_of
+from .discrete import PREDICTIONS, DiscretePrior
+from .noise_table import sigmas_of
 from .prior import PriorSpec
 from .weights import UnsupportedWeightsError, blank, load_exactly, read_tensors
 

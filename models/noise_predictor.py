@@ -26,12 +26,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .discrete import TIMESTEPS, sigmas_of
 from .known_files import PREDICTORS, known_in
+from .noise_table import stable_diffusion_sigmas
 from .weights import UnsupportedWeightsError, blank, load_exactly
 
 Tensors = dict[str, Tensor]
@@ -53,16 +52,6 @@ class Sizes:
     sinusoids: int = 256
     embedding: int = 512
     head: int = HEAD
-
-
-def scaled_linear_sigmas() -> Tensor:
-    """Stable Diffusion's noise levels of the time indices 0 .. 999, from 0.0292 to 14.61.
-
-    beta_t = linspace(sqrt(0.00085), sqrt(0.012), 1000)^2, abar_t = prod_{u <= t} (1 - beta_u); see
-    `sigmas_of`. Returns (1000,) float64, ascending.
-    """
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64).square()
-    return sigmas_of((1 - betas).cumprod(0))
 
 
 def residual(inside: int, outside: int, embedding: int) -> nn.Module:
@@ -172,7 +161,7 @@ class NoisePredictor:
     scale: int = 4
     factor: int = 8
     multiple_of: int = 16  # the latent of the enlarged picture is then a multiple of 8
-    sigmas: Tensor = field(default_factory=scaled_linear_sigmas)
+    sigmas: Tensor = field(default_factory=stable_diffusion_sigmas)
 
     @property
     def trained_sigmas(self) -> tuple[float, ...]:

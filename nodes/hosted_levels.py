@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pipelines.base_grid import stable_diffusion_sigmas
+from ..models.noise_table import stable_diffusion_sigmas
 from ..pipelines.information_gain import InformationGain, Spans, WeightFree, closed_form
 from ..pipelines.step_policy import StepPolicy
 from ..pipelines.trained_gain import GainMaps, TrainedGain, trained_spans

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.noise_predictor import scaled_linear_sigmas
+from ..models.noise_table import stable_diffusion_sigmas
 
 USE = "load SD-Turbo or another Stable Diffusion checkpoint that predicts the noise (eps)"
 SAME = 1e-3  # relative difference between tables of the same noise levels
@@ -26,7 +26,7 @@ def eps_sampling(model: Any) -> Any:
         raise ValueError(
             f"model predicts v, flow or the picture, where InvSR needs the noise; {USE}."
         )
-    table, expected = sampling.sigmas.cpu().double(), scaled_linear_sigmas()
+    table, expected = sampling.sigmas.cpu().double(), stable_diffusion_sigmas()
     if table.shape != expected.shape or bool(((table / expected - 1).abs() > SAME).any()):
         raise ValueError(
             f"model has {len(table)} noise levels from {table[0]:.4g} to {table[-1]:.4g}, not "

@@ -7,18 +7,15 @@ Diffusion's (betas linear in their square roots from 0.00085 to 0.012, T = 1000)
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..models.noise_table import stable_diffusion_sigmas, timestep_of
 from ..models.prior import PriorSpec
 from .options import Options, option
 from .schedule import karras
-
-TIMESTEPS = 1000
-BETA_FIRST, BETA_LAST = 0.00085, 0.012
 
 
 @dataclass(frozen=True)
@@ -80,13 +77,6 @@ class BaseGrid(Options):
         return karras(self.steps, start, end)
 
 
-def stable_diffusion_sigmas() -> Tensor:
-    """Noise level of every timestep of Stable Diffusion 1 and 2, (1000,) float64 ascending."""
-    betas = torch.linspace(BETA_FIRST**0.5, BETA_LAST**0.5, TIMESTEPS, dtype=torch.float64) ** 2
-    kept = (1 - betas).cumprod(0)
-    return ((1 - kept) / kept).sqrt()
-
-
 def table_of(spec: PriorSpec) -> Tensor:
     """The noise level of every timestep, (T,) float64 ascending."""
     return stable_diffusion_sigmas() if spec.sigmas is None else spec.sigmas.cpu().double()
@@ -104,7 +94,7 @@ def uniform(steps: int, start: float, table: Tensor) -> Tensor:
     999, 994, .. 4 for 200 steps from the last of 1000 timesteps. Between two timesteps log sigma is
     interpolated linearly. Raises `ValueError` where there are fewer timesteps than steps.
     """
-    first = time_of(start, table)
+    first = timestep_of(torch.tensor([start], dtype=torch.float64), table).item()
     if steps > first + 1:
         raise ValueError(
             f"{steps} uniform steps were asked from noise level {start:.4g}, which is timestep "
@@ -114,11 +104,3 @@ def uniform(steps: int, start: float, table: Tensor) -> Tensor:
     low = times.floor().long().clamp(max=len(table) - 2)
     levels = table.log()
     return torch.lerp(levels[low], levels[low + 1], times - low).exp()
-
-
-def time_of(sigma: float, table: Tensor) -> float:
-    """The timestep of a noise level, between two of them linear in log sigma."""
-    levels, level = table.log(), math.log(sigma)
-    above = int(torch.searchsorted(levels, level).clamp(1, len(table) - 1))
-    low, high = levels[above - 1].item(), levels[above].item()
-    return above - 1 + min(max((level - low) / (high - low), 0.0), 1.0)

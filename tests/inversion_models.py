@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from undegrade.models import noise_predictor
 
 LEVELS = {250: 0.693205, 200: 0.569285, 150: 0.453819, 100: 0.341674, 50: 0.223003}
-TABLE = noise_predictor.scaled_linear_sigmas().float()
+TABLE = noise_predictor.stable_diffusion_sigmas().float()
 
 
 class Eps:

@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from undegrade.models import adm
-from undegrade.models.discrete import DiscretePrior, timestep_of, vp_sigmas
+from undegrade.models.discrete import DiscretePrior
+from undegrade.models.noise_table import timestep_of, vp_sigmas
 from undegrade.models.registry import load_pixel_prior, networks_of
 from undegrade.models.weights import UnsupportedWeightsError
 from undegrade.pipelines.measurement import Measurement

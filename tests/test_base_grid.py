@@ -5,15 +5,9 @@ import math
 import pytest
 import torch
 
-from undegrade.models.discrete import vp_sigmas
+from undegrade.models.noise_table import stable_diffusion_sigmas, timestep_of, vp_sigmas
 from undegrade.models.prior import PriorSpec
-from undegrade.pipelines.base_grid import (
-    BaseGrid,
-    half_sigma,
-    stable_diffusion_sigmas,
-    time_of,
-    uniform,
-)
+from undegrade.pipelines.base_grid import BaseGrid, half_sigma, uniform
 from undegrade.pipelines.schedule import karras
 
 SPEC = PriorSpec(sigma_min=0.01, sigma_max=80.0)
@@ -45,7 +39,8 @@ def test_a_lower_start_spaces_the_rest_evenly():
     start = table[399].item()
     torch.testing.assert_close(uniform(80, start, table), table[torch.arange(399, 0, -5)])
     between = math.sqrt(table[300].item() * table[301].item())
-    assert time_of(between, table) == pytest.approx(300.5, abs=1e-6)
+    time = timestep_of(torch.tensor([between], dtype=torch.float64), table)
+    assert time.item() == pytest.approx(300.5, abs=1e-6)
     assert uniform(10, between, table)[0].item() == pytest.approx(between, rel=1e-9)
 
 

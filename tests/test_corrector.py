@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from undegrade.models.discrete import vp_sigmas
+from undegrade.models.noise_table import vp_sigmas
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior
 from undegrade.pipelines.corrector import COEFFICIENTS, Corrector, weights
 from undegrade.pipelines.measurement import Measurement

@@ -8,7 +8,8 @@ from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, UNet
 from diffusers_folders import edit, pixel_folder, pixel_network
 from safetensors.torch import load_file, save_file
 
-from undegrade.models.discrete import DiscretePrior, sigmas_of, vp_sigmas
+from undegrade.models.discrete import DiscretePrior
+from undegrade.models.noise_table import sigmas_of, vp_sigmas
 from undegrade.models.registry import load_pixel_prior, networks_of
 
 GOOGLE = {  # what google/ddpm-celebahq-256 and its like set otherwise than the defaults

@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from start_noises import ClosedForm, levels, result, run
 
+from undegrade.models.noise_table import stable_diffusion_sigmas
 from undegrade.models.prior import GaussianPrior, PriorSpec
-from undegrade.pipelines.base_grid import stable_diffusion_sigmas
 from undegrade.pipelines.invsr import Start, bicubic, invert, schedule_at, schedule_from
 from undegrade.pipelines.noise import per_sample_noise
 

@@ -13,8 +13,8 @@ from start_noises import (
     run,
 )
 
+from undegrade.models.noise_table import stable_diffusion_sigmas
 from undegrade.models.prior import GaussianPrior
-from undegrade.pipelines.base_grid import stable_diffusion_sigmas
 from undegrade.pipelines.invsr import (
     bicubic,
     canvas_multiple,

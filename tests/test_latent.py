@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from undegrade.models import latent
 from undegrade.models.codec import Codec
-from undegrade.models.discrete import sigmas_of
 from undegrade.models.latent import AutoencoderCodec, load_diffusers_prior
+from undegrade.models.noise_table import sigmas_of
 from undegrade.models.prior import Prior
 from undegrade.models.registry import networks_of
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from undegrade.models.discrete import vp_sigmas
+from undegrade.models.noise_table import vp_sigmas
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, PriorSpec
 from undegrade.pipelines.schedule import THIRDS, Schedule, karras, round_to, spread_factors
 from undegrade.pipelines.subdaps import SamplerOptions, schedule_for

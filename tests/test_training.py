@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from undegrade.models.discrete import DiscretePrior, vp_sigmas
+from undegrade.models.discrete import DiscretePrior
+from undegrade.models.noise_table import vp_sigmas
 from undegrade.models.predictors import load_noise_predictor
 from undegrade.models.prior import PriorSpec
 from undegrade.models.registry import load_pixel_prior

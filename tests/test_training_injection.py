@@ -16,11 +16,11 @@ from undegrade.models import latent
 from undegrade.models.codec import Identity
 from undegrade.models.discrete import DiscretePrior
 from undegrade.models.feature_injection import StructInjection, read_injection
+from undegrade.models.noise_table import stable_diffusion_sigmas, timestep_of
 from undegrade.models.prior import PriorSpec
 from undegrade.models.stablesr import read_module
 from undegrade.models.weights import read_tensors
 from undegrade.pipelines.adadiffsr import RegionRun
-from undegrade.pipelines.base_grid import stable_diffusion_sigmas, time_of
 from undegrade.pipelines.information_gain import WeightFree, closed_form
 from undegrade.pipelines.region_calibration import EVERY_STEP
 from undegrade.pipelines.regions import RegionOptions, Task
@@ -65,7 +65,7 @@ def test_places_are_evenly_drawn_and_lie_whole_base_steps_apart():
     assert 0.2 < (np.abs(gone - on)[told] < 0.5).mean() < 0.3, "each drawn for itself"
     assert np.abs(on - seen.steps.numpy())[told].max() < 1e-6
     assert np.abs(following - last - 1)[told].max() < 1e-6
-    times = [time_of(sigma, TABLE) for sigma in seen.sigmas[3, :2000].tolist()]
+    times = timestep_of(seen.sigmas[3, :2000], TABLE).tolist()
     counts = np.histogram(times, 5, (0, 999))[0]
     assert counts.min() > 330 and counts.max() < 470, "as many in every fifth of the timesteps"
     early = visit(nodes, 5000, 0.0, generator())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from undegrade.models.discrete import vp_sigmas
+from undegrade.models.noise_table import vp_sigmas
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.operators.blur import KernelBlur
 from undegrade.pipelines.operators.downscale import Downscale

@@ -29,10 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.discrete import DiscretePrior, timestep_of
+from ..models.discrete import DiscretePrior
 from ..models.feature_injection import StructInjection
 from ..models.latent import PromptedNetwork
 from ..models.modulated_unet import modulated
+from ..models.noise_table import timestep_of
 from ..models.registry import networks_of
 from ..models.stablesr import StableSRNetwork
 from ..pipelines.base_grid import BaseGrid

@@ -83,7 +83,8 @@ def by_diffusers(nodes, base, latent) -> dict:
     computes it with diffusers' UNet of the same weights."""
     from diffusers import UNet2DConditionModel
     from undegrade.models import stablesr
-    from undegrade.models.discrete import DiscretePrior, timestep_of
+    from undegrade.models.discrete import DiscretePrior
+    from undegrade.models.noise_table import timestep_of
     from undegrade.models.latent import PromptedNetwork
     from undegrade.models.modulated_unet import modulated
     from undegrade.models.prior import PriorSpec
