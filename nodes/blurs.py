@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models.kernel_embedding import load_kernel_wizard
-from ..models.known_files import BLURS, known_in, source_of
+from ..models.known_files import BLURS
 from ..pipelines.operators.blur import Blur, GaussianBlur, KernelBlur
 from ..pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
 from ..pipelines.operators.nonlinear_blur import NonlinearBlur
@@ -17,6 +17,7 @@ from ..pipelines.options import describe
 from . import host
 from .images import to_image, to_pixels
 from .operators import CATEGORY, OPERATOR_TOOLTIP
+from .published import published_files, published_path
 from .widgets import socket, widgets_of
 
 KERNEL_TOOLTIP = "The blur kernel as a picture, its largest value white."
@@ -126,21 +127,17 @@ class NonlinearBlurNode:
     @classmethod
     def VALIDATE_INPUTS(cls, file: str) -> bool | str:
         """A listed name; on the command line any path."""
-        if host.unlisted(file, blur_files()):
-            return f"file is {file!r}, which is not in models/{BLURS}"
-        return True
+        return host.listed("file", file, blur_files(), BLURS)
 
     def make(self, file: str, **options: Any) -> tuple[Operator]:
         """The operator, its network on the compute device."""
-        if file in known_in(BLURS) and file not in host.model_files(BLURS):
-            raise FileNotFoundError(f"{file} is not in models/{BLURS}; get it{source_of(file)}.")
-        network = load_kernel_wizard(host.model_path(BLURS, file)).to(host.device())
+        network = load_kernel_wizard(published_path(BLURS, file)).to(host.device())
         return (NonlinearBlur(network, **options),)
 
 
 def blur_files() -> list[str]:
     """The user's files and the published ones by their names."""
-    return list(dict.fromkeys([*host.model_files(BLURS), *known_in(BLURS)]))
+    return published_files(BLURS)
 
 
 def with_kernel(blur: Blur) -> tuple[Operator, Tensor]:

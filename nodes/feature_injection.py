@@ -38,9 +38,7 @@ class LoadFeatureInjection:
     @classmethod
     def VALIDATE_INPUTS(cls, file: str) -> bool | str:
         """A listed name; on the command line any path."""
-        if host.unlisted(file, injection_files()):
-            return f"file is {file!r}, which is not in models/{FOLDER}"
-        return True
+        return host.listed("file", file, injection_files(), FOLDER)
 
     def load(self, file: str) -> tuple[TrainedInjection]:
         """Read the file and recognise it."""

@@ -208,7 +208,10 @@ def model_path(name: str, file: str) -> Path:
     return given if given.is_file() else model_roots(name)[0] / file
 
 
-def unlisted(file: str, listed: list[str]) -> bool:
-    """Whether a widget holds neither a listed name nor, without ComfyUI, a path of the user's."""
+def listed(widget: str, file: str, names: list[str], folder: str) -> bool | str:
+    """What VALIDATE_INPUTS answers: True for a listed name and, without ComfyUI, a path of the
+    user's; else a sentence."""
     by_path = file and not comfy("folder_paths") and Path(file).expanduser().exists()
-    return file not in listed and not by_path
+    if file in names or by_path:
+        return True
+    return f"{widget} is {file!r}, which is not in models/{folder}"

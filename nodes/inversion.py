@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.known_files import PREDICTORS, known_in, source_of
+from ..models.known_files import PREDICTORS
 from ..models.noise_predictor import NoisePredictor
 from ..models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from ..pipelines.inversion_steps import InversionSteps, warning
@@ -17,6 +17,7 @@ from .images import to_pixels
 from .noise_levels import eps_sampling, start_of
 from .predicted_noise import PredictedNoise
 from .priors import BUILT_IN_NAME, PRECISIONS
+from .published import published_files, published_path
 from .widgets import expect, seed, socket, widgets_of
 
 CATEGORY = "Undegrade/inversion"
@@ -62,18 +63,12 @@ class LoadNoisePredictor:
     @classmethod
     def VALIDATE_INPUTS(cls, file: str) -> bool | str:
         """A listed name; on the command line any path."""
-        if host.unlisted(file, predictor_files()):
-            return f"file is {file!r}, which is not in models/invsr"
-        return True
+        return host.listed("file", file, predictor_files(), PREDICTORS)
 
     def load(self, file: str, precision: str) -> tuple[StartNoise]:
         """Read the file and recognise it."""
-        if file == BUILT_IN_NAME:
-            path = BUILT_IN_PREDICTOR
-        elif file in known_in(PREDICTORS) and file not in host.model_files(PREDICTORS):
-            raise FileNotFoundError(f"{file} is not in models/invsr; get it{source_of(file)}.")
-        else:
-            path = host.model_path(PREDICTORS, file)
+        built_in = file == BUILT_IN_NAME
+        path = BUILT_IN_PREDICTOR if built_in else published_path(PREDICTORS, file)
         return (load_noise_predictor(path, PRECISIONS[precision]),)
 
 
@@ -81,7 +76,7 @@ def predictor_files() -> list[str]:
     """What Load Noise Predictor offers: the built-in one, the user's files, and published ones by
     their names."""
     built_in = [BUILT_IN_NAME] if BUILT_IN_PREDICTOR.is_file() else []
-    return list(dict.fromkeys([*built_in, *host.model_files(PREDICTORS), *known_in(PREDICTORS)]))
+    return list(dict.fromkeys([*built_in, *published_files(PREDICTORS)]))
 
 
 class PredictedNoiseNode:

@@ -53,9 +53,7 @@ class LoadPixelPrior:
     @classmethod
     def VALIDATE_INPUTS(cls, file: str) -> bool | str:
         """A listed name; on the command line any path."""
-        if host.unlisted(file, pixel_priors()):
-            return f"file is {file!r}, which is not in models/diffusion_priors"
-        return True
+        return host.listed("file", file, pixel_priors(), host.PRIOR_FOLDER)
 
     def load(self, file: str, precision: str) -> tuple[Prior]:
         """Read the file and recognise it."""
@@ -123,9 +121,7 @@ class LoadDiffusersPrior:
     @classmethod
     def VALIDATE_INPUTS(cls, folder: str) -> bool | str:
         """A listed name; on the command line any path."""
-        if host.unlisted(folder, diffusers_priors()):
-            return f"folder is {folder!r}, which is not in models/diffusers"
-        return True
+        return host.listed("folder", folder, diffusers_priors(), DIFFUSERS)
 
     def load(
         self,

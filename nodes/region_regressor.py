@@ -39,9 +39,7 @@ class LoadRegionEntropyRegressor:
     @classmethod
     def VALIDATE_INPUTS(cls, file: str) -> bool | str:
         """A listed name; on the command line any path."""
-        if host.unlisted(file, regressor_files()):
-            return f"file is {file!r}, which is not in models/{FOLDER}"
-        return True
+        return host.listed("file", file, regressor_files(), FOLDER)
 
     def load(self, file: str) -> tuple[RegionRegressor]:
         """Read the file and recognise it."""

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from ..models.feature_injection import TrainedInjection
-from ..models.known_files import STABLESR, known_in, source_of
+from ..models.known_files import STABLESR
 from ..models.stablesr import read_module
 from . import host
 from .hosted_prior import available
 from .hosted_stablesr import computing_dtype, patched, patcher_of
+from .published import published_files, published_path
 from .regions import CATEGORY
 from .widgets import expect, socket
 
@@ -69,7 +70,7 @@ class StableSRModule:
         return {
             "required": {
                 "model": socket("MODEL", "Stable Diffusion 2.1 or SD-Turbo."),
-                "file": (module_files(), {"tooltip": FILE_TOOLTIP}),
+                "file": (published_files(STABLESR), {"tooltip": FILE_TOOLTIP}),
                 "latent": socket(
                     "LATENT",
                     "VAE Encode of the picture enlarged to its final size, the same that is "
@@ -88,9 +89,7 @@ class StableSRModule:
     @classmethod
     def VALIDATE_INPUTS(cls, file: str) -> bool | str:
         """A listed name."""
-        if host.unlisted(file, module_files()):
-            return f"file is {file!r}, which is not in models/stablesr"
-        return True
+        return host.listed("file", file, published_files(STABLESR), STABLESR)
 
     def patch(
         self,
@@ -110,9 +109,7 @@ class StableSRModule:
             expect(injection, TrainedInjection, "injection", "Load Feature Injection")
         if not strength:
             return (model,)
-        if file in known_in(STABLESR) and file not in host.model_files(STABLESR):
-            raise FileNotFoundError(f"{file} is not in models/stablesr; get it{source_of(file)}.")
-        path = host.model_path(STABLESR, file)
+        path = published_path(STABLESR, file)
         modified = path.stat().st_mtime_ns if path.is_file() else 0
         module = module_of(
             path, modified, computing_dtype(model), Devices(model.load_device, model.offload_device)
@@ -137,11 +134,6 @@ def samples_of(latent: Any) -> torch.Tensor:
     if not torch.isfinite(samples).all():
         raise ValueError("latent has NaN or infinite values; look at where it comes from.")
     return samples
-
-
-def module_files() -> list[str]:
-    """The user's files and the published ones by their names."""
-    return list(dict.fromkeys([*host.model_files(STABLESR), *known_in(STABLESR)]))
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ..models.latent import load_diffusers_prior
+from ..models.prior import Prior
+from ..models.registry import BUILT_IN, load_pixel_prior
 from ..pipelines.options import Options, describe
 
 Chosen = TypeVar("Chosen", bound=Options)
@@ -57,6 +60,13 @@ def samples_seen(steps: int, batch: int) -> str:
     from accelerate import PartialState
 
     return str(steps * batch * PartialState().num_processes)
+
+
+def read_prior(name: str, prompt: str = "") -> Prior:
+    """A pixel prior's weight file, or a diffusers folder; empty is the built-in prior. prompt:
+    what a latent model is told."""
+    file = Path(name) if name else BUILT_IN
+    return load_diffusers_prior(file, prompt) if file.is_dir() else load_pixel_prior(file)
 
 
 def write_weights(

@@ -6,7 +6,6 @@ sample i therefore sees what the uninterrupted run would have seen, with any num
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -238,8 +237,3 @@ def described(options: SourceOptions) -> str:
     if not options.drawn:
         return pictures
     return f"{pictures}, and for {options.drawn:.0%} of the samples {drawn}"
-
-
-def summary(value: object) -> str:
-    """JSON on one line, for metadata."""
-    return json.dumps(value, sort_keys=True)

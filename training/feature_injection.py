@@ -20,7 +20,7 @@ from ..models.feature_injection import StructInjection, fingerprints, read_injec
 from ..models.latent import PromptedNetwork, load_diffusers_prior
 from ..models.stablesr import StableSRNetwork, read_module
 from ..pipelines.options import option
-from .command import command_line, read_options, write_weights
+from .command import command_line, read_options, samples_seen, write_weights
 from .data import DegradedPairs, SourceOptions, described, source
 from .injection_loss import InjectionTask
 from .loop import start, train
@@ -124,6 +124,6 @@ def history(
         "data": described(options),
         "degradation": ", ".join(STRENGTHS) + " of Real-World Degradation",
         "steps": str(options.steps),
-        "samples": str(options.steps * options.batch),
+        "samples": samples_seen(options.steps, options.batch),
         "held_out_scores": scores,
     }

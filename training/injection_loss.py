@@ -26,7 +26,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.discrete import DiscretePrior
@@ -38,6 +37,8 @@ from ..models.registry import networks_of
 from ..models.stablesr import StableSRNetwork
 from ..pipelines.base_grid import BaseGrid
 from ..pipelines.information_gain import Evaluation, WeightFree, closed_form
+from ..pipelines.invsr import bicubic
+from ..pipelines.step import column
 from .loop import Task
 
 LONGEST = 4  # base steps between two evaluations
@@ -116,7 +117,7 @@ class InjectionTask(Task):
         seen = visit(self.nodes, len(z), self.unknown, generator)
         gains = self.gains(z, noise, z_lr, seen) if injected else None
         sigma = seen.sigmas[3].to(z)
-        x0_hat = self.denoise(z + column(sigma) * noise, sigma, z_lr, gains)
+        x0_hat = self.denoise(z + column(sigma, z) * noise, sigma, z_lr, gains)
         return self.weight(sigma) * (x0_hat - z).square().flatten(1).mean(1)
 
     def denoise(self, x: Tensor, sigma: Tensor, z_lr: Tensor, gains: Tensor | None) -> Tensor:
@@ -138,7 +139,7 @@ class InjectionTask(Task):
         nothing, shown = z.new_zeros(len(z), 2), []
         for level in seen.sigmas[:2]:
             sigma = level.to(z)
-            x = z + column(sigma) * noise
+            x = z + column(sigma, z) * noise
             shown.append((x, self.denoise(x, sigma, z_lr, nothing)))
         (_, previous), (x, x0_hat) = shown
         before, sigma, following, _ = seen.sigmas
@@ -166,18 +167,12 @@ class InjectionTask(Task):
         codec, z_lr = self.frozen[0].codec, self.frozen[0].codec.encode(enlarged(low))
         sigma = z_lr.new_full((len(z_lr),), self.nodes[len(self.nodes) // 2].item())
         noise = torch.randn(z_lr.shape, generator=torch.Generator().manual_seed(0)).to(z_lr)
-        x = codec.encode(high) + column(sigma) * noise
+        x = codec.encode(high) + column(sigma, noise) * noise
         x0_hat = self.denoise(x, sigma, z_lr, z_lr.new_zeros(len(z_lr), 2))
         pictures = torch.cat([enlarged(low), codec.decode(x0_hat), high])
         return {"held_out": errors(True), "without": errors(False)}, pictures
 
 
-def column(values: Tensor) -> Tensor:
-    """(B,) -> (B, 1, 1, 1)."""
-    return values[:, None, None, None]
-
-
 def enlarged(low: Tensor) -> Tensor:
     """Four times the size, bicubic, within [-1, 1]."""
-    large = F.interpolate(low, scale_factor=4, mode="bicubic", align_corners=False)
-    return large.clamp(-1, 1)
+    return bicubic(low, 4).clamp(-1, 1)

@@ -30,11 +30,13 @@ from torch import Tensor
 
 from ..models.prior import Prior
 from ..models.registry import networks_of
+from ..pipelines.invsr import bicubic
 from ..pipelines.metrics import psnr
 from ..pipelines.options import Options, option
 from .critic import Critic, critic_loss, generator_loss
 from .loop import Task
 
+SCALE = 4  # of `data.DegradedPairs`
 SMALL = 1e-4  # keeps the loss of flat pictures finite
 CHECKED_SIGMAS = (0.15, 0.25, 0.4, 0.7)
 STARTS = ("interval", "listed")
@@ -80,7 +82,7 @@ class PredictorTask(Task):
         """Terms of the loss at start levels that are drawn."""
         low, high = batch
         with torch.no_grad():
-            z, truth = (self.frozen[0].codec.encode(x) for x in (enlarged(low), high))
+            z, truth = (self.frozen[0].codec.encode(x) for x in (bicubic(low, SCALE), high))
         sigma = self.levels(low.shape[0], generator).to(high.device)
         eps = torch.randn(z.shape, generator=generator).to(high.device)
         x0, chosen = self.one_step(low, z, sigma, eps), self.options
@@ -112,20 +114,15 @@ class PredictorTask(Task):
     def validate(self) -> tuple[dict[str, float], Tensor]:
         """PSNR on drawn pictures of another seed, and what it looks like at the last level."""
         low, high = self.held_out
-        codec, x0 = self.frozen[0].codec, low
-        z = codec.encode(enlarged(low))
-        scores = {"bicubic": float(psnr(enlarged(low), high).mean())}
+        codec, x0, large = self.frozen[0].codec, low, bicubic(low, SCALE)
+        z = codec.encode(large)
+        scores = {"bicubic": float(psnr(large, high).mean())}
         for sigma in CHECKED_SIGMAS:
             level = torch.full((low.shape[0],), sigma, device=low.device)
             x0 = codec.decode(self.one_step(low, z, level, torch.zeros_like(z)))
             scores[f"psnr_{sigma}"] = float(psnr(x0, high).mean())
-        shown = [enlarged(low)[:4], x0[:4], high[:4]]
+        shown = [large[:4], x0[:4], high[:4]]
         return scores, torch.cat(shown)
-
-
-def enlarged(low: Tensor) -> Tensor:
-    """z: four times the size, bicubic."""
-    return F.interpolate(low, scale_factor=4, mode="bicubic", align_corners=False)
 
 
 def square_distance(x: Tensor, truth: Tensor) -> Tensor:

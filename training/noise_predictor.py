@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.latent import load_diffusers_prior
 from ..models.pixel_predictor import PixelPredictor, PixelPredictorNetwork
 from ..models.predictors import load_noise_predictor
 from ..models.prior import Prior
-from ..models.registry import BUILT_IN, load_pixel_prior
+from ..models.registry import BUILT_IN
 from ..pipelines.options import option
-from .command import command_line, read_options, samples_seen, write_weights
+from .command import command_line, read_options, read_prior, samples_seen, write_weights
 from .data import DegradedPairs, SourceOptions, described, source
 from .inversion_loss import LossOptions, PredictorTask
 from .loop import start, train
@@ -72,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         data = pairs(options, options.seed, options.steps * options.batch *
                      accelerator.num_processes)
         seen = held_out(options)
-    prior = prior_of(options)
+    prior = read_prior(options.prior, options.prompt)
     predictor = made(options, prior)
     task = PredictorTask(predictor, prior, options, seen)
     for _ in train(task, data, options, accelerator):
@@ -82,12 +81,6 @@ def main(arguments: Sequence[str]) -> int:
             scores, _ = task.eval().validate()
         write_predictor(predictor, options, scores)
     return 0
-
-
-def prior_of(options: PredictorOptions) -> Prior:
-    """The frozen prior."""
-    file = Path(options.prior) if options.prior else BUILT_IN
-    return load_diffusers_prior(file, options.prompt) if file.is_dir() else load_pixel_prior(file)
 
 
 def made(options: PredictorOptions, prior: Prior) -> Any:

@@ -24,6 +24,7 @@ from ..pipelines import quality_maps
 from ..pipelines.adadiffsr import RegionRun
 from ..pipelines.feature_injection import Injection
 from ..pipelines.information_gain import BLOCK, Evaluation, Gain, Spans, upper
+from ..pipelines.invsr import bicubic
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.real_world import RealWorldDegradation, degrade
 from ..pipelines.region_calibration import EVERY_STEP
@@ -140,7 +141,7 @@ def enlarged(picture: Tensor, seed: int, index: int) -> Tensor:
     else:
         options = RealWorldDegradation(strength, SCALE)
         low = degrade(picture[None], options, [int(rng.integers(2**62))])
-    return F.interpolate(low, scale_factor=SCALE, mode="bicubic", align_corners=False)[0]
+    return bicubic(low, SCALE)[0]
 
 
 def sampled(

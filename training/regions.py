@@ -31,7 +31,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.latent import load_diffusers_prior
 from ..models.prior import Prior
 from ..models.region_regressor import (
     RegionRegressor,
@@ -40,14 +39,14 @@ from ..models.region_regressor import (
     fingerprints,
     load_region_regressor,
 )
-from ..models.registry import BUILT_IN, load_pixel_prior, networks_of
+from ..models.registry import networks_of
 from ..pipelines.base_grid import BaseGrid, half_sigma
 from ..pipelines.feature_injection import FeatureInjection
 from ..pipelines.information_gain import Spans, WeightFree
 from ..pipelines.options import option
 from ..pipelines.regions import RegionOptions
 from ..pipelines.trained_gain import TrainedGain
-from .command import command_line, read_options, write_weights
+from .command import command_line, read_options, read_prior, samples_seen, write_weights
 from .data import SourceOptions, described, source
 from .loop import Task, start, train
 from .no_reference import KINDS, NON_COMMERCIAL, named, quality_of
@@ -198,7 +197,7 @@ def main(arguments: Sequence[str]) -> int:
     """Train, and write `<out>/regressor.safetensors`."""
     options = read_options(RegressorOptions, arguments, "Trains a region entropy regressor.")
     accelerator = start(options)
-    prior = prior_of(options)
+    prior = read_prior(options.prior)
     for network in networks_of(prior):
         torch.nn.Module.to(network, accelerator.device)
     with accelerator.main_process_first():  # the others find the records written
@@ -216,12 +215,6 @@ def main(arguments: Sequence[str]) -> int:
         file = Path(options.out) / "regressor.safetensors"
         write_weights(task.network, file, history(options, own, scores), torch.float16)
     return 0
-
-
-def prior_of(options: RegressorOptions) -> Prior:
-    """The prior that is sampled."""
-    file = Path(options.prior) if options.prior else BUILT_IN
-    return load_diffusers_prior(file) if file.is_dir() else load_pixel_prior(file)
 
 
 def made(options: RegressorOptions, prior: Prior) -> torch.nn.Module:
@@ -245,6 +238,6 @@ def history(
         "seed": str(options.seed),
         "data": described(options),
         "steps": str(options.steps),
-        "samples": str(options.steps * options.batch),
+        "samples": samples_seen(options.steps, options.batch),
         "held_out_scores": scores,
     }
