@@ -82,6 +82,7 @@ def sample(prior: Prior, measurement: Measurement, preset: Preset, seed: int = 0
         noise,
         switch=preset.switch,
         renoise=preset.options.renoise,
+        complementary=preset.options.complementary,
     )
     restored = measurement.y
     for step in steps:

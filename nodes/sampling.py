@@ -25,6 +25,7 @@ from .watched import WatchedOperator, WatchedPrior
 from .widgets import SEED, expect, socket, widgets_of
 
 CATEGORY = "Undegrade/posterior"
+LATER = ("complementary",)  # options whose widgets came after the others
 
 
 class PosteriorSampler:
@@ -70,6 +71,7 @@ class PosteriorSampler:
             "tooltip": "Keep every step for Trajectory Preview. Off, memory does not grow with "
             "the steps; Trajectory Corrector works either way.",
         }
+        options = widgets_of(SamplerOptions)
         return {
             "required": {
                 "prior": socket(
@@ -82,7 +84,7 @@ class PosteriorSampler:
                     "MEASUREMENT", "The degraded picture and how it was degraded."
                 ),
                 "seed": SEED,
-                **widgets_of(SamplerOptions),
+                **{name: options[name] for name in options if name not in LATER},
                 "samples": ("INT", samples),
                 "keep_trajectory": ("BOOLEAN", keep),
             },
@@ -91,6 +93,7 @@ class PosteriorSampler:
                     "MEASUREMENT_UPDATE", "Without it: CG Measurement Update's defaults."
                 ),
                 "switch": socket("SWITCH_RULE", "Without it: stochastic to the end."),
+                **{name: options[name] for name in LATER},
             },
         }
 
@@ -151,6 +154,7 @@ def run(
         switch=switch,
         renoise=chosen.renoise,
         ode_steps=chosen.ode_steps,
+        complementary=chosen.complementary,
     ):
         for corrector in correctors.values():
             corrector.add(step)

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from ..models.codec import IDENTITY, Codec
 from ..models.prior import Prior
+from . import complement
 from .level import canvas_size, level_operator
 from .measurement import Measurement
 from .noise import Noise
@@ -98,6 +99,13 @@ class SamplerOptions(Options):
         max=100,
         advanced=True,
     )
+    complementary: bool = option(
+        True,
+        "Trust the measurement further and draw only the noise that its own noise leaves out, so "
+        "that each state is as noisy as the network is told; for CG updates of linear operators. "
+        "Nearer the truth with the built-in prior. Off is the papers'.",
+        advanced=True,
+    )
 
 
 def schedule_for(prior: Prior, options: SamplerOptions) -> Schedule:
@@ -125,11 +133,12 @@ def restore(
     switch: SwitchRule = never,
     renoise: float = 1.0,
     ode_steps: int = 1,
+    complementary: bool = False,
 ) -> Iterator[Step]:
     """Sample p(x0 | y), one yielded `Step` per noise level.
 
     measurement: y, (B, C, h, w) in [-1, 1] units; B pictures are restored side by side, each from
-    its own noise. noise: one stream per sample. renoise: in [0, 1], see `SamplerOptions`.
+    its own noise. noise: one stream per sample. renoise, complementary: see `SamplerOptions`.
     The last step has no data term (as in the official code): its x0_hat = x0_y is the restored
     picture on the canvas, or its latent; `picture` decodes and crops it.
     Raises `FloatingPointError` with the step and the noise level when a prediction is not finite.
@@ -147,14 +156,18 @@ def restore(
         x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, update.through_network)
         check_finite(x0_hat, i, sigma)
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        x0_y = x0_hat
+        x0_y, source = x0_hat, noise
         if i < last:
             at_level = replace(measurement, operator=at[factor])
             done = i / schedule.steps
             around = Surroundings(sigma_next, noise, done, pullback, changes, factor)
-            x0_y = update(x0_hat, sigma, at_level, around)
+            spread = sigma
+            if complementary and complement.exists(update, at[factor]):
+                spread = 2 * sigma_next
+                source = complement.reflected(noise, update, sigma_next, at_level, around)
+            x0_y = update(x0_hat, spread, at_level, around)
             if factor == 1:
-                deterministic = switch(Updated(x0_hat, x0_y, sigma, at_level, update))
+                deterministic = switch(Updated(x0_hat, x0_y, spread, at_level, update))
         grid = schedule.grid[i].item()
         yield Step(i, last + 1, sigma, grid, factor, x, x0_hat, x0_y, deterministic, size)
         if i == last:
@@ -164,7 +177,7 @@ def restore(
             x = x + renoise * sigma_next * noise(x)
             continue
         kept = kept_noise(deterministic, sigma, sigma_next, update.ancestral)
-        x = transition(x, x0_y, sigma, sigma_next, kept, noise, renoise)
+        x = transition(x, x0_y, sigma, sigma_next, kept, source, renoise)
 
 
 def transition(

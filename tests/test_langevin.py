@@ -64,7 +64,7 @@ def test_likelihood_gradient_leaves_the_prediction_where_it_cannot_act(draw):
 class Probe:
     """An update that remembers what the sampler tells it."""
 
-    through_network = ancestral = False
+    through_network = ancestral = proximal = False
 
     def __init__(self) -> None:
         self.told = []

@@ -90,7 +90,7 @@ class Task(nn.Module):
 def start(options: LoopOptions) -> Accelerator:
     """The processes of this run, and their seeds; call before a network is made."""
     set_seed(options.seed)
-    return Accelerator(mixed_precision=options.precision)
+    return Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=options.precision)
 
 
 def train(

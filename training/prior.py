@@ -34,10 +34,12 @@ from ..pipelines.options import option
 from .command import command_line, read_options, samples_seen, write_weights
 from .data import SourceOptions, described, source, stream
 from .loop import Task, start, train
+from .widening import widened
 
 SIGMA_DATA = 0.5
-FACTORS, FACTOR_ODDS = (1, 2, 4), (0.5, 0.25, 0.25)
-OFTEN, SELDOM, OFTEN_ODDS = (0.015, 3.0), (0.005, 80.0), 0.85  # intervals of sigma, ln uniform
+FACTORS, FACTOR_ODDS = (1, 2, 4), (0.6, 0.25, 0.15)
+OFTEN = {1: (0.015, 1.0), 2: (0.1, 4.0), 4: (0.3, 12.0)}  # factor -> sigma, where samplers use it
+SELDOM, OFTEN_ODDS = (0.005, 80.0), 0.85  # intervals of sigma, ln uniform
 OF_255 = (15, 25, 50)  # noise levels of the validation
 HELD_OUT = 8  # crops of the validation, from
 UNSEEN = 4  # canvases of another seed
@@ -48,7 +50,11 @@ class PriorOptions(SourceOptions):
     """Options of this script."""
 
     like: str = option("", "Prior to go on from, a file or a diffusers folder; empty: none.")
-    widths: str = option("32,64,96,160", "Channels per resolution of a network made anew.")
+    widths: str = option(
+        "",
+        "Channels per resolution, the finest first; more than those of `like` widen its network. "
+        "Empty: those of `like`, or 32,64,96,160.",
+    )
     side: int = option(64, "Side of the crops in pixels, at each resolution.", min=16, step=16)
 
 
@@ -91,7 +97,7 @@ class PriorTask(Task):
     ) -> dict[str, Tensor]:
         """The loss at noise levels that are drawn."""
         x0, factors = batch
-        sigma = draw_sigmas(x0.shape[0], generator, self.priors[0].spec).to(x0.device)
+        sigma = draw_sigmas(factors.cpu(), generator, self.priors[0].spec).to(x0.device)
         s = sigma[:, None, None, None]
         x = x0 + s * torch.randn(x0.shape, generator=generator).to(x0.device)
         weight = (s**2 + SIGMA_DATA**2) / (s * SIGMA_DATA) ** 2
@@ -116,10 +122,15 @@ class PriorTask(Task):
         return scores, torch.cat(shown)
 
 
-def draw_sigmas(count: int, generator: torch.Generator, spec: PriorSpec) -> Tensor:
-    """Noise levels, (count,), within what the prior's table has."""
+def draw_sigmas(factors: Tensor, generator: torch.Generator, spec: PriorSpec) -> Tensor:
+    """Noise levels, (B,), for pictures reduced by factors, (B,), within what the prior's table has.
+
+    A reduced picture is met early in a run, at high noise; at times any is drawn for any.
+    """
+    count = len(factors)
     often, share = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
-    bounds = torch.where((often < OFTEN_ODDS)[:, None], torch.tensor(OFTEN), torch.tensor(SELDOM))
+    own = torch.tensor([OFTEN[int(factor)] for factor in factors])
+    bounds = torch.where((often < OFTEN_ODDS)[:, None], own, torch.tensor(SELDOM))
     low, high = bounds.log().unbind(1)
     sigma = (low + (high - low) * share).exp()
     return sigma if spec.sigmas is None else sigma.clamp(spec.sigma_min, spec.sigma_max)
@@ -154,11 +165,9 @@ def pictures(options: PriorOptions, seed: int, length: int) -> Resolutions:
 
 def made(options: PriorOptions) -> PixelPrior | DiscretePrior:
     """The prior to train. Raises `ValueError` for one whose network cannot be trained here."""
+    widths = tuple(int(part) for part in options.widths.split(",")) if options.widths else None
     if not options.like:
-        widths = tuple(int(part) for part in options.widths.split(","))
-        network = PixelNetwork(widths)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return PixelPrior(network, PriorSpec(multiple_of=network.multiple_of))
+        return pixel_prior(PixelNetwork(widths) if widths else PixelNetwork())
     prior: Prior = load_pixel_prior(options.like)
     if not isinstance(prior, PixelPrior | DiscretePrior):
         raise ValueError(f"{options.like} is a {type(prior).__name__}; name a pixel prior's file.")
@@ -167,7 +176,17 @@ def made(options: PriorOptions) -> PixelPrior | DiscretePrior:
             f"The crops have a side of {options.side} pixels; {options.like} needs a multiple of "
             f"{prior.spec.multiple_of}."
         )
-    return prior
+    if not widths:
+        return prior
+    if not isinstance(prior, PixelPrior) or not isinstance(prior.network, PixelNetwork):
+        raise ValueError(f"{options.like} has no widths that could grow; leave widths out.")
+    return pixel_prior(widened(prior.network, widths))
+
+
+def pixel_prior(network: PixelNetwork) -> PixelPrior:
+    """The prior of a small network."""
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return PixelPrior(network, PriorSpec(multiple_of=network.multiple_of))
 
 
 def write_prior(

@@ -99,6 +99,11 @@ class ConjugateGradient(Options):
     through_network: ClassVar[bool] = False
     ancestral: ClassVar[bool] = False
 
+    @property
+    def proximal(self) -> bool:
+        """Whether it is the maximum and no draw."""
+        return not self.sample
+
     def __call__(
         self,
         x0_hat: Tensor,

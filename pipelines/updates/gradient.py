@@ -48,6 +48,7 @@ class LikelihoodGradient(Options):
     )
     through_network: ClassVar[bool] = True
     ancestral: ClassVar[bool] = True
+    proximal: ClassVar[bool] = False
 
     def __call__(
         self,

@@ -77,6 +77,7 @@ class Langevin(Options):
     )
     through_network: ClassVar[bool] = False
     ancestral: ClassVar[bool] = False
+    proximal: ClassVar[bool] = False
 
     def __call__(
         self,

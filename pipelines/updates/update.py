@@ -38,10 +38,17 @@ class MeasurementUpdate(Protocol):
     through_network: whether it needs `Surroundings.pullback`, a backward pass through the network.
     ancestral: whether the sampler shall take DDPM's ancestral steps after it (DPS) in place of
         independent re-noising (DAPS).
+    proximal: whether x0_y is argmin 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2, rho = (noise_level /
+        sigma)^2, and not a draw or a step (`complement`).
     """
 
     through_network: ClassVar[bool]
     ancestral: ClassVar[bool]
+
+    @property
+    def proximal(self) -> bool:
+        """Whether x0_y is that minimum."""
+        ...
 
     def __call__(
         self,
@@ -52,7 +59,8 @@ class MeasurementUpdate(Protocol):
     ) -> Tensor:
         """x0_y: (B, C, h, w) -> (B, C, h, w).
 
-        sigma: noise level of the state that x0_hat was predicted from, standard deviation in [-1,
-        1] units. measurement: y with the operator that takes images of x0_hat's own size.
+        sigma: how far x0_hat is believed, standard deviation in [-1, 1] units; in the papers the
+        noise level of the state that x0_hat was predicted from. measurement: y with the operator
+        that takes images of x0_hat's own size.
         """
         ...

@@ -1,0 +1,53 @@
+"""Noise that adds to what the measurement's own noise left in a state, so that the sum is white.
+
+Ours, beside SubDAPS++ (arXiv 2605.14267). Its next state x0_y + sigma_next n holds more noise than
+the network is told: x0_y was drawn to y, whose noise the update amplifies where A is weak. With
+
+    W = rho (A^T A + rho)^-1,   rho = (noise_level / r)^2,   prox(z) = argmin F of y = 0, x0_hat = z
+
+prox(z) = W z, and the noise of y reaches x0_y with covariance r^2 (W - W^2), which is r / 2 at its
+worst. With r = 2 sigma_next that is just what the network expects there, and the noise to add is a
+reflection of white noise n in the measurement:
+
+    x_next = x0_y + sigma_next (2 prox(n) - n),
+    sigma_next^2 (2 W - 1)^2 + (2 sigma_next)^2 (W - W^2) = sigma_next^2.
+
+So the state's noise is white, with exactly the level that the network is told, at every frequency
+and for every linear A. What the measurement does not see gets n, what it sees well -n, and what it
+sees through much noise gets little. It costs one more update a step. With `prior_std` r is smaller
+and some noise is missing; the error of x0_hat itself is not counted (`SamplerOptions.renoise`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .measurement import Measurement
+from .noise import Noise
+from .operators.operator import Operator
+from .updates.update import MeasurementUpdate, Surroundings
+
+
+def exists(update: MeasurementUpdate, operator: Operator) -> bool:
+    """Whether there is such noise: for the maximum, not a draw, under a linear operator."""
+    return update.proximal and operator.linear
+
+
+def reflected(
+    noise: Noise,
+    update: MeasurementUpdate,
+    sigma_next: float,
+    measurement: Measurement,
+    around: Surroundings,
+) -> Noise:
+    """A noise source of 2 prox(n) - n, (B, C, h, w), for states of the measurement's own size."""
+    silence = replace(measurement, y=torch.zeros_like(measurement.y))
+
+    def draw(like: Tensor) -> Tensor:
+        n = noise(like)
+        return 2 * update(n, 2 * sigma_next, silence, around) - n
+
+    return draw

@@ -1,0 +1,49 @@
+"""A small pixel network with more channels that does, to begin with, what the narrow one did.
+
+Reference: Chen et al., "Net2Net: Accelerating Learning via Knowledge Transfer", 2016 (arXiv
+1511.05641), section 2.3, whose new channels copy old ones. Ours start from random weights and no
+old channel reads them, which breaks the symmetry without noise:
+
+    old rows of a weight:  [W, 0],   new rows:  as a new network has them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..models.pixel import PixelNetwork
+
+
+@torch.no_grad()
+def widened(network: PixelNetwork, widths: tuple[int, ...]) -> PixelNetwork:
+    """A network of `widths` with the outputs of `network`, (B, 3, h, w), on every input.
+
+    Raises `ValueError` where there are fewer channels somewhere, or another number of resolutions.
+    """
+    old = tuple(blocks[0].a.out_channels for blocks in network.enc)  # type: ignore[index]
+    if len(widths) != len(old) or any(new < now for new, now in zip(widths, old, strict=True)):
+        raise ValueError(
+            f"The prior has {','.join(map(str, old))} channels and cannot become "
+            f"{','.join(map(str, widths))}; give as many numbers, none of them smaller."
+        )
+    blocks, embedding = len(network.enc[0]), network.emb[2].out_features  # type: ignore[arg-type]
+    wider = PixelNetwork(widths, blocks, embedding)  # type: ignore[arg-type]
+    known = network.state_dict()
+    for name, weight in wider.state_dict().items():
+        if name.split(".")[-2] == "e":  # one half is the scale, the other the shift
+            for half, now in zip(weight.chunk(2), known[name].chunk(2), strict=True):
+                _place(half, now)
+        else:
+            _place(weight, known[name])
+    return wider
+
+
+def _place(weight: Tensor, known: Tensor) -> None:
+    """Write the old rows of a weight: (n, m, ...) known, zero from column m on."""
+    rows = weight[: known.shape[0]]
+    if weight.ndim == 1:
+        rows.copy_(known)
+        return
+    rows[:, known.shape[1] :] = 0
+    rows[:, : known.shape[1]] = known
