@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pack
 import torch
-from baselines import best_total_variation, best_wiener
+from baselines import TotalVariationPrior, best_total_variation, best_wiener
 from photos import EVALUATION, TUNING, photos
 from tasks import TITLES, measurements
 from torch import Tensor
@@ -25,7 +25,7 @@ from undegrade.models.prior import MultiResolutionPrior, Prior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines.corrector import Corrector
 from undegrade.pipelines.measurement import Measurement
-from undegrade.pipelines.metrics import psnr, ssim
+from undegrade.pipelines.metrics import gmsd, psnr, ssim
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import Blur
 from undegrade.pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
@@ -52,12 +52,15 @@ PLUG_AND_PLAY = Preset(SamplerOptions(steps=12, sigma_max=0.6, renoise=0.0), lev
 
 def presets(task: str) -> dict[str, Preset]:
     """Every preset that is measured; the official one has the task's own threshold."""
-    official = SamplerOptions(steps=100, sigma_max=80.0, sigma_min=0.01, renoise=1.0)
+    official = SamplerOptions(
+        steps=100, sigma_max=80.0, sigma_min=0.01, renoise=1.0, complementary=False
+    )
     plain = ConjugateGradient(tolerance=0.0, preconditioned=False)
     return {
         "plug-and-play": PLUG_AND_PLAY,
         "SubDAPS++": SUBDAPS,
         "SubDAPS++, one level": Preset(levels=1),
+        "SubDAPS++, white noise": Preset(SamplerOptions(complementary=False)),
         "official settings": Preset(
             official, 3, FixedThreshold(OFFICIAL_TAU[task]), corrected=True, update=plain
         ),
@@ -109,6 +112,7 @@ def restorations(prior: Prior, task: str, m: Measurement, truth: Tensor, quick: 
     measure("TV (oracle)", lambda: best_total_variation(m, truth, *iterations)[0])
     for name, preset in presets(task).items():
         measure(name, lambda preset=preset: sample(prior, m, preset))
+    measure("SubDAPS++, TV denoiser", lambda: sample(TotalVariationPrior(), m, SUBDAPS))
     seeds = range(0, 4000, 1000)
     measure(
         "SubDAPS++, mean of 4",
@@ -118,17 +122,18 @@ def restorations(prior: Prior, task: str, m: Measurement, truth: Tensor, quick: 
 
 
 def score(found: dict, truth: Tensor, names: tuple[str, ...]) -> dict:
-    """PSNR in dB and SSIM per photograph and on average, and process seconds per picture."""
+    """PSNR in dB, SSIM and GMSD per photograph and on average; process seconds per picture."""
     scores = {}
     for method, (pictures, seconds) in found.items():
-        p, s = psnr(pictures, truth), ssim(pictures, truth)
+        p, s, g = psnr(pictures, truth), ssim(pictures, truth), gmsd(pictures, truth)
         scores[method] = {
             "psnr": round(p.mean().item(), 3),
             "ssim": round(s.mean().item(), 4),
+            "gmsd": round(g.mean().item(), 4),
             "seconds": round(seconds, 3),
             "photos": {
-                n: [round(a.item(), 3), round(b.item(), 4)]
-                for n, a, b in zip(names, p, s, strict=True)
+                n: [round(a.item(), 3), round(b.item(), 4), round(c.item(), 4)]
+                for n, a, b, c in zip(names, p, s, g, strict=True)
             },
         }
     return scores
@@ -143,13 +148,14 @@ def report(results: dict) -> None:
                 method,
                 f"{v['psnr']:.2f}",
                 f"{v['ssim']:.3f}",
+                f"{v['gmsd']:.3f}",
                 f"{v['seconds']:.2f}",
                 *(f"{v['photos'][n][0]:.2f}" for n in names),
             ]
             for method, v in scores.items()
         ]
         print(f"\n{TITLES[task]}")
-        print(pack.table(["method", "PSNR", "SSIM", "s", *names], rows))
+        print(pack.table(["method", "PSNR", "SSIM", "GMSD", "s", *names], rows))
 
 
 def main() -> None:

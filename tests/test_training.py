@@ -1,6 +1,7 @@
 """The training scripts, small and short: losses fall, and what they write loads."""
 
 import csv
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,12 +13,14 @@ from torch import nn
 
 from undegrade.models.discrete import DiscretePrior
 from undegrade.models.noise_table import vp_sigmas
+from undegrade.models.pixel import PixelNetwork
 from undegrade.models.predictors import load_noise_predictor
 from undegrade.models.prior import PriorSpec
 from undegrade.models.registry import load_pixel_prior
 from undegrade.models.weights import read_tensors
 from undegrade.training import data, loop, noise_predictor, prior
 from undegrade.training.command import command_line, read_options
+from undegrade.training.widening import widened
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,8 +73,9 @@ def test_smoke_prior(tmp_path, monkeypatch):
     made = load_pixel_prior(tmp_path / "prior.safetensors")
     assert made.spec.trained_factors == (1, 2, 4) and made.spec.multiple_of == 4
     onward = [*arguments, "--steps", "62", "--like", str(tmp_path / "prior.safetensors")]
-    assert prior.main([*onward, "--out", str(tmp_path / "on")]) == 0
-    assert load_pixel_prior(tmp_path / "on" / "prior.safetensors").spec.multiple_of == 4
+    assert prior.main([*onward, "--out", str(tmp_path / "on"), "--widths", "16,40"]) == 0
+    wider = load_pixel_prior(tmp_path / "on" / "prior.safetensors")
+    assert wider.spec.multiple_of == 4 and wider.network.enc[1][0].a.out_channels == 40
 
 
 def test_any_pixel_prior_is_fine_tuned(tmp_path):
@@ -119,11 +123,49 @@ def test_the_loss_is_edms(tmp_path):
     task = prior.PriorTask(Nothing(), torch.zeros(1))
     x0 = torch.full((3, 3, 8, 8), 0.5)
     g = torch.Generator().manual_seed(2)
-    sigma = prior.draw_sigmas(3, torch.Generator().manual_seed(2), Nothing.spec)
-    loss = task((x0, torch.tensor([1, 2, 4])), g)["loss"]
+    factors = torch.tensor([1, 2, 4])
+    sigma = prior.draw_sigmas(factors, torch.Generator().manual_seed(2), Nothing.spec)
+    loss = task((x0, factors), g)["loss"]
     weight = (sigma**2 + 0.25) / (0.25 * sigma**2)
     wanted = (weight * (torch.tensor([0.1, 0.2, 0.4]) - 0.5) ** 2).mean()
     assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_noise_levels_are_those_of_the_resolution(factor):
+    """85 % ln-uniform where a sampler meets this resolution, the rest anywhere."""
+    factors = torch.full((20000,), factor)
+    sigma = prior.draw_sigmas(factors, torch.Generator().manual_seed(0), PriorSpec())
+    low, high = prior.OFTEN[factor]
+    a, b = math.log(0.005), math.log(80.0)
+    by_chance = (math.log(high) - math.log(low)) / (b - a)
+    inside = ((sigma >= low) & (sigma <= high)).float().mean()
+    assert float(inside) == pytest.approx(0.85 + 0.15 * by_chance, abs=0.01)
+    assert 0.005 <= float(sigma.min()) < 0.01 and 60 < float(sigma.max()) <= 80
+    middle = ((sigma >= low) & (sigma <= (low * high) ** 0.5)).float().mean()
+    assert float(middle / inside) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_wider_network_begins_as_the_narrow_one(draw):
+    """On every level and at every noise level, and then learns with all its channels."""
+    narrow = PixelNetwork((8, 12, 16), blocks=1, embedding=24)
+    for weight in narrow.parameters():  # nothing may hide behind a zero
+        nn.init.normal_(weight, std=0.2)
+    wide = widened(narrow, (12, 12, 40))
+    x, c, level = draw(3, 3, 16, 24), torch.tensor([-1.0, 0.1, 0.9]), torch.tensor([0.0, 1.0, 2.0])
+    out = wide(x, c, level)
+    assert torch.allclose(out, narrow(x, c, level), atol=1e-5 * float(out.detach().abs().max()))
+    out.square().sum().backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in wide.parameters())
+    grown = wide.enc[2][0].b.weight
+    assert grown[16:].std() > 0 and (grown[:16, 16:] == 0).all()
+    assert (grown.grad[:16, 16:] != 0).all()
+
+
+@pytest.mark.parametrize("widths", [(8, 10, 16), (8, 12), (8, 12, 16, 20)])
+def test_what_is_no_widening_is_refused(widths):
+    with pytest.raises(ValueError, match=r"has 8,12,16 channels and cannot become"):
+        widened(PixelNetwork((8, 12, 16)), widths)
 
 
 def test_it_starts_from_a_checkout_of_any_name():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from undegrade.training import data, prior
+from undegrade.training import data, photographs, prior
 from undegrade.training.synthetic import canvas
 
 
@@ -85,3 +85,39 @@ def test_reduced_pictures_are_averages(canvases):
     i, (x, _) = next((i, s) for i, s in enumerate(seen) if s[1] == 4)
     blocks = crops[2][i].reshape(3, 16, 4, 16, 4).mean((2, 4))
     assert torch.allclose(x, blocks, atol=1e-6)
+
+
+def test_photographs_are_found_by_content_turned_cropped_and_averaged(tmp_path, monkeypatch, capsys):
+    from hashlib import sha256
+
+    from PIL import Image
+
+    given = canvas(2, 50)[:, :38]
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    file, exif = tmp_path / "in" / "deep" / "renamed.png", Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(np.rot90(given, 2)).save(file, exif=exif)
+    row = {"name": "a", "reduction": "4", "source": "somewhere", "licence": "CC0-1.0"}
+    rows = [{**row, "sha256": sha256(file.read_bytes()).hexdigest()}]
+    rows += [{**row, "name": "b", "source": "elsewhere", "sha256": "0" * 64}]
+    monkeypatch.setattr(photographs, "listed", lambda: rows)
+    options = ["--originals", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert photographs.main(options) == 1
+    said = capsys.readouterr().out
+    assert "1 of 2 photographs" in said and "missing: b, from elsewhere" in said
+    with Image.open(tmp_path / "out" / "a.png") as picture:
+        made = np.asarray(picture)
+    wanted = given[:48, :36].reshape(12, 4, 9, 4, 3).mean((1, 3))
+    assert made.shape == (12, 9, 3) and np.abs(made - wanted).max() <= 0.51
+    with pytest.raises(ValueError, match="'' is no folder; name one with --originals"):
+        photographs.main([])
+
+
+def test_the_list_of_photographs_says_all_of_each():
+    rows = photographs.listed()
+    free = ("CC0", "CC-BY-", "public domain")
+    for row in rows:
+        assert len(row["sha256"]) == 64 and int(row["reduction"]) >= 1 and row["source"]
+        assert row["licence"].startswith(free) and "-SA" not in row["licence"], row["name"]
+        assert row["author"] or not row["licence"].startswith("CC-BY"), row["name"]
+    assert len({row["name"] for row in rows}) == len(rows) == 171

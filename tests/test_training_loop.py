@@ -3,6 +3,10 @@
 import csv
 import os
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,3 +141,30 @@ def test_muon_remembers_and_serves_matrices_only(draw):
     assert torch.allclose(matrices.state[weight]["momentum"], momentum, atol=1e-6)
     optimizers.set_rate([matrices, rest], 0.5)
     assert {g["lr"] for s in (matrices, rest) for g in s.param_groups} == {0.5}
+
+
+def test_two_processes_share_a_run(tmp_path):
+    """On one CPU, as torchrun starts them: each its own samples, and one set of weights."""
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:3]\n"
+        "import conftest, accelerate, test_training_loop as t\n"
+        "task = t.run(sys.argv[3], steps=6, average=0.0)\n"
+        "print(accelerate.PartialState().num_processes, [float(w.sum()) for w in t.weights(task)])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    tests = Path(__file__).resolve().parent
+    command = [sys.executable, "-c", script, str(tests), str(tests.parent), str(tmp_path / "run")]
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=tmp_path,
+            env={**os.environ, **shared, "RANK": str(k), "LOCAL_RANK": str(k)},
+        )
+        for k in range(2)
+    ]
+    said = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    alone = run(tmp_path / "alone", 6, average=0.0)
+    assert said[0] == said[1] and said[0].startswith("2 [")
+    assert said[0][2:].strip() != str([float(w.sum()) for w in weights(alone)])
