@@ -225,9 +225,12 @@ def test_presets_can_be_set_and_the_first_is_the_default():
     (rows,) = tables(read("UndegradePosteriorSampler"), columns)
     for name, several, settings, connect in rows:
         assert several in ("yes", "no") and connect
-        chosen = {key: number(n) for key, n in re.findall(r"`(\w+)` ([\d.e-]+)", settings)}
-        assert chosen and settings == ", ".join(f"`{k}` {v:g}" for k, v in chosen.items()), name
-        made = SamplerOptions(**chosen)  # type: ignore[arg-type]
+        numbers = {key: number(n) for key, n in re.findall(r"`(\w+)` ([\d.e-]+)", settings)}
+        off = re.findall(r"`(\w+)` off", settings)
+        said = [f"`{k}` {v:g}" for k, v in numbers.items()] + [f"`{k}` off" for k in off]
+        assert numbers and settings == ", ".join(said), name
+        made = SamplerOptions(**numbers, **dict.fromkeys(off, False))  # type: ignore[arg-type]
+        assert made.complementary == (name != "paper's SubDAPS++, for the published weights")
         assert (made == SamplerOptions()) == (name == rows[0][0]), name
         assert made.renoise == 1 or name in (rows[0][0], "plug-and-play"), "the papers' noise"
 
