@@ -1,7 +1,8 @@
 """Priors as Gaussian denoisers, beside BM3D, on eight photographs at 256x256.
 
 Colour pictures, noise of 15, 25 and 50 of 255, one seed per photograph, the noise level given to
-all; PSNR in dB, photograph by photograph. BM3D (Dabov et al., 2007) is that of the package `bm3d`,
+all; PSNR in dB, photograph by photograph; also for the mean over the eight orientations of a
+picture, which costs eight calls. BM3D (Dabov et al., 2007) is that of the package `bm3d`,
 whose licence is for research only: it is no requirement, and is left out where it is missing.
 
 Run: python benchmarks/denoising.py [--priors runs/prior/prior.safetensors] [--threads 1].
@@ -20,6 +21,7 @@ from photos import EVALUATION, TUNING, photos
 from torch import Tensor
 from tqdm import tqdm
 
+from undegrade.models.prior import Prior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
@@ -34,6 +36,17 @@ def bm3d(x: Tensor, level: int) -> Tensor:
     pictures = ((x + 1) / 2).permute(0, 2, 3, 1).double().numpy()
     done = [bm3d_rgb(picture, level / 255) for picture in tqdm(pictures, leave=False)]
     return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2).float() * 2 - 1
+
+
+def of_eight(prior: Prior, x: Tensor, sigma: Tensor) -> Tensor:
+    """The mean of the answers to a picture turned and mirrored, (B, 3, H, W), turned back."""
+    answers = []
+    for mirrored in (False, True):
+        for turns in range(4):
+            seen = torch.rot90(x.flip(3) if mirrored else x, turns, (2, 3))
+            answer = torch.rot90(prior.denoise(seen, sigma), -turns, (2, 3))
+            answers.append(answer.flip(3) if mirrored else answer)
+    return torch.stack(answers).mean(0)
 
 
 def main() -> None:
@@ -57,7 +70,9 @@ def main() -> None:
             found["BM3D"] = bm3d(x, level)
         with torch.inference_mode():
             for name, prior in priors.items():
-                found[name] = prior.denoise(x, torch.full((len(x),), sigma))
+                levels = torch.full((len(x),), sigma)
+                found[name] = prior.denoise(x, levels)
+                found[f"{name}, 8 orientations"] = of_eight(prior, x, levels)
         scores = {name: psnr(x0_hat, truth).tolist() for name, x0_hat in found.items()}
         rows = [[name, *row, sum(row) / len(row)] for name, row in scores.items()]
         print(f"\nnoise {level} of 255\n" + pack.table(["PSNR", *names, "mean"], rows))

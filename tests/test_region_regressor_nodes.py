@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from test_region_regressor import tiny_prior, tiny_regressor
 
 from undegrade.models.prior import GaussianPrior, PriorSpec
+from undegrade.models.registry import BUILT_IN
 from undegrade.nodes import host
 from undegrade.nodes.region_regressor import LoadRegionEntropyRegressor
 from undegrade.pipelines.schedule import karras
@@ -92,4 +93,4 @@ def test_a_file_in_its_folder_is_offered_and_read(tmp_path, monkeypatch):
     text = sampled(photo(32, 32), regressor=own)[2]
     assert "regressor: " in text
     built_in = call("UndegradeLoadRegionEntropyRegressor", file="built-in")[0]
-    assert built_in.trained.prior == "prior_v0.safetensors"
+    assert built_in.trained.prior == BUILT_IN.name
