@@ -62,8 +62,8 @@ class SamplerOptions(Options):
     """
 
     steps: int = option(
-        30,
-        "Sampling steps N. 30 for the built-in prior, 100 for the published ones.",
+        50,
+        "Sampling steps N. 50 for the built-in prior, 100 for the published ones.",
         min=1,
         max=10000,
     )
