@@ -143,28 +143,50 @@ def test_muon_remembers_and_serves_matrices_only(draw):
     assert {g["lr"] for s in (matrices, rest) for g in s.param_groups} == {0.5}
 
 
-def test_two_processes_share_a_run(tmp_path):
-    """On one CPU, as torchrun starts them: each its own samples, and one set of weights."""
-    script = (
-        "import sys; sys.path[:0] = sys.argv[1:3]\n"
-        "import conftest, accelerate, test_training_loop as t\n"
-        "task = t.run(sys.argv[3], steps=6, average=0.0)\n"
-        "print(accelerate.PartialState().num_processes, [float(w.sum()) for w in t.weights(task)])"
-    )
+def two_processes(script: str, out: Path) -> list[str]:
+    """What two processes of one run print, on one CPU, started as torchrun does."""
+    script = "import sys; sys.path[:0] = sys.argv[1:3]\nimport conftest\n" + script
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     tests = Path(__file__).resolve().parent
-    command = [sys.executable, "-c", script, str(tests), str(tests.parent), str(tmp_path / "run")]
+    command = [sys.executable, "-c", script, str(tests), str(tests.parent), str(out)]
     started = [
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=tmp_path,
+            command, stdout=subprocess.PIPE, text=True, cwd=out.parent,
             env={**os.environ, **shared, "RANK": str(k), "LOCAL_RANK": str(k)},
         )
         for k in range(2)
     ]
     said = [process.communicate()[0] for process in started]
     assert [process.returncode for process in started] == [0, 0]
+    return said
+
+
+def test_two_processes_share_a_run(tmp_path):
+    """Each has its own samples, and all have one set of weights."""
+    script = (
+        "import accelerate, test_training_loop as t\n"
+        "task = t.run(sys.argv[3], steps=6, average=0.0)\n"
+        "print(accelerate.PartialState().num_processes, [float(w.sum()) for w in t.weights(task)])"
+    )
+    said = two_processes(script, tmp_path / "run")
     alone = run(tmp_path / "alone", 6, average=0.0)
     assert said[0] == said[1] and said[0].startswith("2 [")
     assert said[0][2:].strip() != str([float(w.sum()) for w in weights(alone)])
+
+
+def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
+    script = (
+        "import os, signal, test_training_loop as t\n"
+        "options = t.loop.LoopOptions(out=sys.argv[3], steps=500, batch=2)\n"
+        "accelerator = t.loop.start(options)\n"
+        "try:\n"
+        "    for step in t.loop.train(t.Line(), t.POINTS, options, accelerator):\n"
+        "        if step == 3 and accelerator.process_index == 1:\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped after', step)"
+    )
+    assert two_processes(script, tmp_path / "run") == ["stopped after 4\n"] * 2
+    assert [folder.name for folder in loop.checkpoints(tmp_path / "run")] == ["00000004"]

@@ -56,8 +56,7 @@ class LoopOptions(Options):
         0.999, "Decay of the moving average of the weights, which is saved.", min=0.0, max=1.0
     )
     precision: str = option(
-        "no", "'bf16' computes in bfloat16 under autocast; weights stay float32.",
-        choices=PRECISIONS,
+        "no", "'bf16' computes in bfloat16 under autocast, weights stay float32.", choices=PRECISIONS
     )
     workers: int = option(0, "Processes that prepare samples; 0 does it in between.", min=0)
     save_every: int = option(1000, "Steps between checkpoints.", min=1)
@@ -111,14 +110,12 @@ def train(
     task.place(accelerator.device)
     average = EMAModel(trained, decay=options.average)
     accelerator.register_for_checkpointing(average)
-    out, first = Path(options.out), resume(options, accelerator)
+    out, main, first = Path(options.out), accelerator.is_main_process, resume(options, accelerator)
     average.to(accelerator.device)
     batches = loader(data, options, accelerator, first)
-    metrics = Metrics(out / "metrics.csv", first, accelerator.is_main_process)
-    with asked_to_stop() as stop:
-        bar = tqdm(
-            batches, initial=first, total=options.steps, disable=not accelerator.is_main_process
-        )
+    metrics = Metrics(out / "metrics.csv", first, main)
+    with asked_to_stop(accelerator) as stop:
+        bar = tqdm(batches, initial=first, total=options.steps, disable=not main)
         for step, batch in enumerate(bar, first + 1):
             set_rate(steppers, rate := rate_at(step, options.steps, options.warm_up, options.rate))
             task.step = step
@@ -163,9 +160,8 @@ def step_generator(*key: int) -> torch.Generator:
 def loader(data: Dataset, options: LoopOptions, accelerator: Accelerator, first: int) -> Any:
     """The batches of the steps that are left; with P processes batch k goes to process k mod P."""
     per_step = options.batch * accelerator.num_processes
-    left = Subset(data, range(first * per_step, options.steps * per_step))
     batches = DataLoader(
-        left,
+        Subset(data, range(first * per_step, options.steps * per_step)),
         options.batch,
         num_workers=options.workers,
         multiprocessing_context="fork" if options.workers else None,  # the package has no own name
@@ -238,13 +234,17 @@ def averaged(average: Any, parameters: list) -> Iterator[None]:
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Any]:
-    """A function that tells whether SIGINT or SIGTERM came since."""
+def asked_to_stop(accelerator: Accelerator) -> Iterator[Any]:
+    """A function that tells whether SIGINT or SIGTERM came since, to any of the processes."""
     came: list[int] = []
+
+    def asked() -> bool:
+        return bool(accelerator.reduce(torch.tensor(len(came), device=accelerator.device)) > 0)
+
     kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, lambda number, _: came.append(number)) for kind in kinds]
+    before = {kind: signal.signal(kind, lambda number, _: came.append(number)) for kind in kinds}
     try:
-        yield lambda: bool(came)
+        yield asked
     finally:
-        for kind, handler in zip(kinds, before, strict=True):
+        for kind, handler in before.items():
             signal.signal(kind, handler)
