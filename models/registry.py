@@ -16,7 +16,7 @@ from .prior import Prior
 from .weights import UnsupportedWeightsError, read_tensors
 
 EMBEDDED = Path(__file__).parent / "embedded"
-BUILT_IN = EMBEDDED / "prior_v0.safetensors"
+BUILT_IN = EMBEDDED / "prior_v1.safetensors"
 
 Tensors = dict[str, Tensor]
 
