@@ -36,7 +36,7 @@ from .prior import Prior
 from .registry import EMBEDDED, innermost
 from .weights import UnsupportedWeightsError, blank, digest, digests, load_exactly, read_tensors
 
-BUILT_IN_REGRESSOR = EMBEDDED / "regressor_v1.safetensors"
+BUILT_IN_REGRESSOR = EMBEDDED / "regressor_v2.safetensors"
 REDUCTION = 8  # of the maps, along a side
 WIDTHS = (16, 32, 64)
 SHOWN = 4  # pictures
