@@ -146,6 +146,13 @@ def test_noise_levels_are_those_of_the_resolution(factor):
     assert float(middle / inside) == pytest.approx(0.5, abs=0.02)
 
 
+def test_some_samples_hold_less_noise_than_is_told():
+    kept = prior.kept_noise(20000, torch.Generator().manual_seed(0)).flatten()
+    calmer = kept[kept < 1]
+    assert len(calmer) / len(kept) == pytest.approx(0.15, abs=0.01) and kept.max() == 1
+    assert calmer.min() < 0.01 and float(calmer.mean()) == pytest.approx(0.5, abs=0.02)
+
+
 def test_a_wider_network_begins_as_the_narrow_one(draw):
     """On every level and at every noise level, and then learns with all its channels."""
     narrow = PixelNetwork((8, 12, 16), blocks=1, embedding=24)

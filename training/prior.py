@@ -40,6 +40,7 @@ SIGMA_DATA = 0.5
 FACTORS, FACTOR_ODDS = (1, 2, 4), (0.6, 0.25, 0.15)
 OFTEN = {1: (0.015, 1.0), 2: (0.1, 4.0), 4: (0.3, 12.0)}  # factor -> sigma, where samplers use it
 SELDOM, OFTEN_ODDS = (0.005, 80.0), 0.85  # intervals of sigma, ln uniform
+CALMER = 0.15  # share of samples that hold less noise than is told
 OF_255 = (15, 25, 50)  # noise levels of the validation
 HELD_OUT = 8  # crops of the validation, from
 UNSEEN = 4  # canvases of another seed
@@ -99,7 +100,8 @@ class PriorTask(Task):
         x0, factors = batch
         sigma = draw_sigmas(factors.cpu(), generator, self.priors[0].spec).to(x0.device)
         s = sigma[:, None, None, None]
-        x = x0 + s * torch.randn(x0.shape, generator=generator).to(x0.device)
+        held = s * kept_noise(len(x0), generator).to(x0.device)
+        x = x0 + held * torch.randn(x0.shape, generator=generator).to(x0.device)
         weight = (s**2 + SIGMA_DATA**2) / (s * SIGMA_DATA) ** 2
         total = x0.new_zeros(())
         for factor in FACTORS:
@@ -134,6 +136,16 @@ def draw_sigmas(factors: Tensor, generator: torch.Generator, spec: PriorSpec) ->
     low, high = bounds.log().unbind(1)
     sigma = (low + (high - low) * share).exp()
     return sigma if spec.sigmas is None else sigma.clamp(spec.sigma_min, spec.sigma_max)
+
+
+def kept_noise(count: int, generator: torch.Generator) -> Tensor:
+    """The noise that a sample holds over what the network is told, (count, 1, 1, 1): 1, or less.
+
+    Plug-and-play restoration tells of noise that is not there; without such samples the network
+    answered a clean picture with colours far out of range.
+    """
+    calmer, share = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
+    return torch.where(calmer < CALMER, share, 1.0)[:, None, None, None]
 
 
 def main(arguments: Sequence[str]) -> int:
