@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from dense_twins import asymmetric
+
 from undegrade.models.codec import IDENTITY
 from undegrade.models.prior import PriorSpec
 from undegrade.pipelines import complement

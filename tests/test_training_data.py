@@ -87,7 +87,7 @@ def test_reduced_pictures_are_averages(canvases):
     assert torch.allclose(x, blocks, atol=1e-6)
 
 
-def test_photographs_are_found_by_content_turned_cropped_and_averaged(tmp_path, monkeypatch, capsys):
+def test_photographs_are_found_by_content_and_averaged(tmp_path, monkeypatch, capsys):
     from hashlib import sha256
 
     from PIL import Image

@@ -56,7 +56,7 @@ class LoopOptions(Options):
         0.999, "Decay of the moving average of the weights, which is saved.", min=0.0, max=1.0
     )
     precision: str = option(
-        "no", "'bf16' computes in bfloat16 under autocast, weights stay float32.", choices=PRECISIONS
+        "no", "'bf16' computes in bfloat16 under autocast; weights are float32.", choices=PRECISIONS
     )
     workers: int = option(0, "Processes that prepare samples; 0 does it in between.", min=0)
     save_every: int = option(1000, "Steps between checkpoints.", min=1)
