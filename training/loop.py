@@ -212,8 +212,7 @@ def resume(options: LoopOptions, accelerator: Accelerator) -> int:
     found = checkpoints(Path(options.out))
     if not found:
         return 0
-    step = int(found[-1].name)
-    if step > options.steps:
+    if (step := int(found[-1].name)) > options.steps:
         raise ValueError(
             f"{options.out} has seen {step} steps, but {options.steps} are asked for; ask for more "
             "or choose another folder."
@@ -239,7 +238,8 @@ def asked_to_stop(accelerator: Accelerator) -> Iterator[Any]:
     came: list[int] = []
 
     def asked() -> bool:
-        return bool(accelerator.reduce(torch.tensor(len(came), device=accelerator.device)) > 0)
+        each: Any = accelerator.reduce(torch.tensor(len(came), device=accelerator.device))
+        return bool(each > 0)
 
     kinds = (signal.SIGINT, signal.SIGTERM)
     before = {kind: signal.signal(kind, lambda number, _: came.append(number)) for kind in kinds}
