@@ -105,7 +105,8 @@ def test_metadata_says_how_it_was_made():
     _, said = read_tensors(BUILT_IN_PREDICTOR)
     assert said["license"] == "MIT" and said["prior"] == BUILT_IN.name
     assert said["command"].startswith("python training noise_predictor")
-    assert "no photographs" in said["data"] and int(said["samples"]) > 10_000
+    assert "171 photographs of training/photographs.csv" in said["data"]
+    assert "public domain, CC0 or CC BY" in said["photographs"] and int(said["samples"]) > 10_000
     assert json.loads(said["scores"])
     assert not any(mark in text for text in said.values() for mark in ("/tmp", "/home", "/root"))
 

@@ -1,7 +1,9 @@
 """Reading weight files: what is loaded, and what is refused and how it is said."""
 
+import json
 import os
 import pickle
+import re
 
 import pytest
 import torch
@@ -28,7 +30,7 @@ def tensors():
 def test_built_in_prior_loads_and_knows_its_levels():
     prior = load_pixel_prior(BUILT_IN)
     assert isinstance(prior, PixelPrior)
-    assert sum(p.numel() for p in networks_of(prior)[0].parameters()) == 2_300_332
+    assert sum(p.numel() for p in networks_of(prior)[0].parameters()) == 5_316_972
     assert prior.spec.multiple_of == 16 and prior.spec.trained_factors == (1, 2, 4)
     assert not any(p.requires_grad for p in networks_of(prior)[0].parameters())
 
@@ -115,3 +117,14 @@ def test_a_file_without_tensors(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "p.pt")
     with pytest.raises(UnsupportedWeightsError, match="no named tensors"):
         read_tensors(tmp_path / "p.pt")
+
+
+def test_the_built_in_prior_says_how_it_was_made():
+    _, said = read_tensors(BUILT_IN)
+    stages = json.loads(said["stages"])
+    assert said["license"] == "MIT" and int(said["samples"]) == sum(s["samples"] for s in stages)
+    assert all("command" in stage and "data" in stage for stage in stages)
+    assert "171 photographs of training/photographs.csv" in said["data"]
+    assert not re.search(r"(/[a-z]+){2}", said["command"].replace("training/__main__", ""))
+    total = sum(file.stat().st_size for file in BUILT_IN.parent.iterdir())
+    assert total < 30e6, "what ships stays small"
