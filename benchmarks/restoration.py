@@ -59,6 +59,7 @@ def presets(task: str) -> dict[str, Preset]:
     return {
         "plug-and-play": PLUG_AND_PLAY,
         "SubDAPS++": SUBDAPS,
+        "SubDAPS++, 100 steps": Preset(SamplerOptions(steps=100)),
         "SubDAPS++, one level": Preset(levels=1),
         "SubDAPS++, white noise": Preset(SamplerOptions(complementary=False)),
         "official settings": Preset(
