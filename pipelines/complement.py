@@ -39,15 +39,18 @@ def exists(update: MeasurementUpdate, operator: Operator) -> bool:
 def reflected(
     noise: Noise,
     update: MeasurementUpdate,
-    sigma_next: float,
     measurement: Measurement,
     around: Surroundings,
-) -> Noise:
-    """A noise source of 2 prox(n) - n, (B, C, h, w), for states of the measurement's own size."""
+) -> tuple[float, Noise]:
+    """r = 2 sigma_next, and a noise source of 2 prox(n) - n, (B, C, h, w).
+
+    Both are for states that `measurement` takes.
+    """
     silence = replace(measurement, y=torch.zeros_like(measurement.y))
+    r = 2 * around.sigma_next
 
     def draw(like: Tensor) -> Tensor:
         n = noise(like)
-        return 2 * update(n, 2 * sigma_next, silence, around) - n
+        return 2 * update(n, r, silence, around) - n
 
-    return draw
+    return r, draw

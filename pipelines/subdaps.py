@@ -137,17 +137,15 @@ def restore(
 ) -> Iterator[Step]:
     """Sample p(x0 | y), one yielded `Step` per noise level.
 
-    measurement: y, (B, C, h, w) in [-1, 1] units; B pictures are restored side by side, each from
-    its own noise. noise: one stream per sample. renoise, complementary: see `SamplerOptions`.
-    The last step has no data term (as in the official code): its x0_hat = x0_y is the restored
-    picture on the canvas, or its latent; `picture` decodes and crops it.
+    measurement: y, (B, C, h, w) in [-1, 1] units. noise: one stream per sample. renoise,
+    complementary: see `SamplerOptions`. The last step has no data term (as in the official code):
+    its x0_hat = x0_y is what is restored, on the canvas; `picture` decodes and crops it.
     Raises `FloatingPointError` with the step and the noise level when a prediction is not finite.
     """
     size, codec = measurement.image_size, prior.codec
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
     sigmas, factors, last = schedule.sigmas.tolist(), schedule.factors, schedule.steps - 1
-    guess = pad_reflect(measurement.operator.guess(measurement.y), *canvas)
-    x = codec.encode(pool(guess, factors[0]))
+    x = guessed(measurement, canvas, factors[0], codec)
     x = x + renoise * sigmas[0] * noise(x)
     at = {f: level_operator(measurement, canvas, f, codec) for f in set(factors)}
     for i in range(schedule.steps):  # i = 0 is the noisiest
@@ -156,15 +154,12 @@ def restore(
         x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, update.through_network)
         check_finite(x0_hat, i, sigma)
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        x0_y, source = x0_hat, noise
+        x0_y, spread, source = x0_hat, sigma, noise
         if i < last:
             at_level = replace(measurement, operator=at[factor])
-            done = i / schedule.steps
-            around = Surroundings(sigma_next, noise, done, pullback, changes, factor)
-            spread = sigma
+            around = Surroundings(sigma_next, noise, i / (last + 1), pullback, changes, factor)
             if complementary and complement.exists(update, at[factor]):
-                spread = 2 * sigma_next
-                source = complement.reflected(noise, update, sigma_next, at_level, around)
+                spread, source = complement.reflected(noise, update, at_level, around)
             x0_y = update(x0_hat, spread, at_level, around)
             if factor == 1:
                 deterministic = switch(Updated(x0_hat, x0_y, spread, at_level, update))
@@ -178,6 +173,12 @@ def restore(
             continue
         kept = kept_noise(deterministic, sigma, sigma_next, update.ancestral)
         x = transition(x, x0_y, sigma, sigma_next, kept, source, renoise)
+
+
+def guessed(measurement: Measurement, canvas: tuple[int, int], factor: int, codec: Codec) -> Tensor:
+    """The operator's guess, continued to the canvas and reduced, as a state without noise."""
+    guess = pad_reflect(measurement.operator.guess(measurement.y), *canvas)
+    return codec.encode(pool(guess, factor))
 
 
 def transition(

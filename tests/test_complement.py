@@ -47,7 +47,9 @@ def test_the_drawn_noise_and_the_measurements_own_add_up_to_white(name):
     around = Surroundings(NEXT, per_sample_noise([0]))
 
     def drawn(n):
-        return complement.reflected(lambda like: n, CONVERGED, NEXT, m, around)(n)
+        r, source = complement.reflected(lambda like: n, CONVERGED, m, around)
+        assert r == 2 * NEXT
+        return source(n)
 
     def answered(y):
         return CONVERGED(torch.zeros(1, *SHAPE), 2 * NEXT, replace(m, y=y), around)

@@ -44,15 +44,15 @@ def test_options_on_the_command_line(capsys):
 def test_smoke_noise_predictor(tmp_path, monkeypatch):
     small(monkeypatch)
     arguments = ["--out", str(tmp_path), "--canvases", "3", "--side", "32", "--batch", "8"]
-    arguments += ["--widths", "16,24", "--steps", "60", "--rate", "3e-3", "--warm-up", "5"]
-    assert noise_predictor.main([*arguments, "--validate-every", "15", "--average", "0.9"]) == 0
+    arguments += ["--widths", "16,24", "--steps", "120", "--rate", "1e-2", "--warm-up", "5"]
+    assert noise_predictor.main([*arguments, "--validate-every", "30", "--average", "0.9"]) == 0
     losses = [float(r["square"]) + float(r["edges"]) for r in rows(tmp_path)]
     assert len(losses) == 4 and losses[-1] < 0.97 * losses[0], losses
     made = load_noise_predictor(tmp_path / "predictor.safetensors")
     assert made.predict(torch.zeros(1, 3, 8, 8), torch.tensor([0.3]))[0].shape == (1, 3, 32, 32)
     _, said = read_tensors(tmp_path / "predictor.safetensors")
-    assert said["seed"] == "0" and said["samples"] == "480" and "no photographs" in said["data"]
-    assert sorted(p.name for p in (tmp_path / "pictures").iterdir())[0] == "00000015.png"
+    assert said["seed"] == "0" and said["samples"] == "960" and "no photographs" in said["data"]
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir())[0] == "00000030.png"
 
 
 def small(monkeypatch) -> None:
