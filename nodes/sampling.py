@@ -25,7 +25,6 @@ from .watched import WatchedOperator, WatchedPrior
 from .widgets import SEED, expect, socket, widgets_of
 
 CATEGORY = "Undegrade/posterior"
-LATER = ("complementary",)  # options whose widgets came after the others
 
 
 class PosteriorSampler:
@@ -72,6 +71,7 @@ class PosteriorSampler:
             "the steps; Trajectory Corrector works either way.",
         }
         options = widgets_of(SamplerOptions)
+        complementary = options.pop("complementary")  # came later: saved values go by their place
         return {
             "required": {
                 "prior": socket(
@@ -84,7 +84,7 @@ class PosteriorSampler:
                     "MEASUREMENT", "The degraded picture and how it was degraded."
                 ),
                 "seed": SEED,
-                **{name: options[name] for name in options if name not in LATER},
+                **options,
                 "samples": ("INT", samples),
                 "keep_trajectory": ("BOOLEAN", keep),
             },
@@ -93,7 +93,7 @@ class PosteriorSampler:
                     "MEASUREMENT_UPDATE", "Without it: CG Measurement Update's defaults."
                 ),
                 "switch": socket("SWITCH_RULE", "Without it: stochastic to the end."),
-                **{name: options[name] for name in LATER},
+                "complementary": complementary,
             },
         }
 

@@ -157,7 +157,7 @@ def restore(
         x0_y, spread, source = x0_hat, sigma, noise
         if i < last:
             at_level = replace(measurement, operator=at[factor])
-            around = Surroundings(sigma_next, noise, i / (last + 1), pullback, changes, factor)
+            around = Surroundings(sigma_next, noise, i / schedule.steps, pullback, changes, factor)
             if complementary and complement.exists(update, at[factor]):
                 spread, source = complement.reflected(noise, update, at_level, around)
             x0_y = update(x0_hat, spread, at_level, around)

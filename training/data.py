@@ -83,6 +83,11 @@ class Canvases(Dataset):
         return sample(self.pixels[rng.integers(len(self.pixels))], self.side, rng)
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """The files of pictures in a folder and in its folders, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+
+
 class Folder(Dataset):
     """Augmented crops of the pictures in a folder and in its folders.
 
@@ -92,8 +97,7 @@ class Folder(Dataset):
     """
 
     def __init__(self, folder: Path, side: int, seed: int, length: int) -> None:
-        found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-        self.files = sorted(found)
+        self.files = pictures_below(folder)
         if not self.files:
             raise ValueError(f"{folder} has no pictures; give a folder with {', '.join(ENDINGS)}.")
         self.side, self.seed, self.length = side, seed, length

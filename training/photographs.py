@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..pipelines.options import Options, option
 from .command import read_options
-from .data import ENDINGS
+from .data import pictures_below
 
 LIST = Path(__file__).with_name("photographs.csv")
 
@@ -61,7 +61,7 @@ def listed() -> list[dict[str, str]]:
 
 def by_content(folder: Path) -> dict[str, Path]:
     """SHA-256 -> file, of every picture in a folder and in its folders."""
-    files: Iterable[Path] = (p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
+    files = pictures_below(folder)
     return {hashlib.sha256(file.read_bytes()).hexdigest(): file for file in files}
 
 

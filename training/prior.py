@@ -6,7 +6,8 @@ were reduced by averaging; EDM, Karras et al., 2022 (arXiv 2206.00364), for the 
     x = x0 + sigma n,   loss = (sigma^2 + sd^2) / (sigma sd)^2 |D(x, sigma, factor) - x0|^2
 
 with sd = 0.5. For the small network of `models/pixel.py` that is a target of unit variance; for a
-network that predicts eps it is the square of its error, up to (1 + sigma^2 / sd^2).
+network that predicts eps it is the square of its error, up to (1 + sigma^2 / sd^2). Where we depart
+from EDM: a share of the samples holds less noise than the network is told (`held_share`).
 
 Without `like` the small network is trained from nothing. With it any pixel prior that the pack
 loads goes on from where it was: a file of the pack, an ADM checkpoint, a diffusers folder.
@@ -31,6 +32,7 @@ from ..models.registry import load_pixel_prior
 from ..pipelines.metrics import psnr
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.options import option
+from ..pipelines.step import column
 from .command import command_line, read_options, samples_seen, write_weights
 from .data import SourceOptions, described, source, stream
 from .loop import Task, start, train
@@ -99,9 +101,10 @@ class PriorTask(Task):
         """The loss at noise levels that are drawn."""
         x0, factors = batch
         sigma = draw_sigmas(factors.cpu(), generator, self.priors[0].spec).to(x0.device)
-        s = sigma[:, None, None, None]
-        held = s * kept_noise(len(x0), generator).to(x0.device)
-        x = x0 + held * torch.randn(x0.shape, generator=generator).to(x0.device)
+        s = column(sigma, x0)
+        held = sigma * held_share(len(x0), generator).to(x0.device)
+        n = torch.randn(x0.shape, generator=generator).to(x0.device)
+        x = x0 + column(held, n) * n
         weight = (s**2 + SIGMA_DATA**2) / (s * SIGMA_DATA) ** 2
         total = x0.new_zeros(())
         for factor in FACTORS:
@@ -138,14 +141,14 @@ def draw_sigmas(factors: Tensor, generator: torch.Generator, spec: PriorSpec) ->
     return sigma if spec.sigmas is None else sigma.clamp(spec.sigma_min, spec.sigma_max)
 
 
-def kept_noise(count: int, generator: torch.Generator) -> Tensor:
-    """The noise that a sample holds over what the network is told, (count, 1, 1, 1): 1, or less.
+def held_share(count: int, generator: torch.Generator) -> Tensor:
+    """The noise that a sample holds over what the network is told, (count,): 1, or less.
 
     Plug-and-play restoration tells of noise that is not there; without such samples the network
     answered a clean picture with colours far out of range.
     """
     calmer, share = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
-    return torch.where(calmer < CALMER, share, 1.0)[:, None, None, None]
+    return torch.where(calmer < CALMER, share, 1.0)
 
 
 def main(arguments: Sequence[str]) -> int:

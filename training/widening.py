@@ -40,10 +40,6 @@ def widened(network: PixelNetwork, widths: tuple[int, ...]) -> PixelNetwork:
 
 
 def _place(weight: Tensor, known: Tensor) -> None:
-    """Write the old rows of a weight: (n, m, ...) known, zero from column m on."""
-    rows = weight[: known.shape[0]]
-    if weight.ndim == 1:
-        rows.copy_(known)
-        return
-    rows[:, known.shape[1] :] = 0
-    rows[:, : known.shape[1]] = known
+    """Write the old rows of a weight: known where known has values, zero beyond its columns."""
+    weight[: len(known)] = 0
+    weight[tuple(map(slice, known.shape))] = known
