@@ -52,8 +52,8 @@ class Report:
             sys.stdout.write(f"{node.title}: {self._path(image)}\n")
         sys.stdout.flush()
 
-    def progress(self, title: str | None, value: int, total: int, preview: Any = None) -> None:
-        """Move the bar of the node that runs; ``preview`` has no place on a terminal."""
+    def progress(self, title: str | None, value: int, total: int) -> None:
+        """Move the bar of the node that runs."""
         if self._quiet:
             return
         from tqdm import tqdm

@@ -26,6 +26,7 @@ class MatchColors:
     SEARCH_ALIASES = ("color fix", "colour transfer", "wavelet color fix", "AdaIN", "color match")
     CATEGORY = CATEGORY
     FUNCTION = "match"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The image with the reference's colours, clipped to what can be shown.",)

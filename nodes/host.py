@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -21,12 +22,13 @@ from ..models.prior import Prior
 from ..models.registry import innermost, networks_of
 
 PRIOR_FOLDER = "diffusion_priors"
-PREVIEW_SIDE = 512
+PREVIEW_SIDE = 512  # pixels
+PREVIEW_EVERY = 0.1  # seconds
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 DIFFUSERS_MARKS = {"model_index.json", "config.json"}  # one of which a folder of theirs holds
 
-ProgressSink = Callable[[str | None, int, int, Any], None]
-"""(title, value, total, PIL image or None) -> None."""
+ProgressSink = Callable[[str | None, int, int], None]
+"""(title, value, total) -> None."""
 
 
 
@@ -72,6 +74,21 @@ def device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def outputs() -> tuple[torch.device, torch.dtype]:
+    """Where, and of which type, ComfyUI wants the tensors that a node gives out."""
+    management = comfy("comfy.model_management")
+    if not management:
+        return torch.device("cpu"), torch.float32
+    asked = getattr(management, "intermediate_dtype", None)  # since 0.16
+    return management.intermediate_device(), asked() if asked else torch.float32
+
+
+def previews() -> bool:
+    """Whether the user wants to see pictures of a run: `--preview-method`, or its setting."""
+    options = comfy("comfy.cli_args")
+    return bool(options) and options.args.preview_method.value != "none"
 
 
 def check_interrupted() -> None:
@@ -120,13 +137,14 @@ def place(networks: list[torch.nn.Module], target: torch.device) -> None:
 
 @dataclass
 class Progress:
-    """A progress bar counted in network calls, with previews."""
+    """A progress bar counted in network calls, with a picture at most once in `every` seconds."""
 
     total: int
     title: str | None = None
+    every: float = PREVIEW_EVERY
     value: int = 0
-    preview: Any = None
     _bar: Any = field(default=None, repr=False)
+    _due: float = field(default=float("-inf"), repr=False)
 
     def __post_init__(self) -> None:
         utils = comfy("comfy.utils")
@@ -138,10 +156,21 @@ class Progress:
         check_interrupted()
         self.value += calls
         if self._bar:
-            preview = ("JPEG", self.preview, PREVIEW_SIDE) if self.preview else None
-            self._bar.update_absolute(self.value, self.total, preview)
+            self._bar.update_absolute(self.value, self.total)
         elif _sink:
-            _sink(self.title, self.value, self.total, self.preview)
+            _sink(self.title, self.value, self.total)
+
+    def show(self, picture: Callable[[], Any]) -> None:
+        """A new picture: `picture` makes it, a PIL image, and is called only if it is sent.
+
+        It is when the last one was sent `every` seconds ago, or the bar is full; never where the
+        user has switched previews off, or there is no ComfyUI.
+        """
+        waits = time.monotonic() < self._due and self.value < self.total
+        if waits or not (self._bar and previews()):
+            return
+        self._bar.update_absolute(self.value, self.total, ("JPEG", picture(), PREVIEW_SIDE))
+        self._due = time.monotonic() + self.every
 
 
 def register_folder(name: str) -> None:

@@ -1,12 +1,15 @@
-"""The only place where layout and range change.
+"""The only place where layout, range and ComfyUI's number format change.
 
-ComfyUI's IMAGE is (B, H, W, C) float32 in [0, 1] with C = 1, 3 or 4; its MASK is (B, H, W) in [0,
-1]. Everything inside the pack is (B, 3, H, W) float32 in [-1, 1].
+ComfyUI's IMAGE is (B, H, W, C) in [0, 1] with C = 1, 3 or 4; its MASK is (B, H, W) in [0, 1]; a
+LATENT's samples are (B, C, h, w). They come in any float format and on any device, and leave in the
+one that ComfyUI asks for (`host.outputs`): float32 on the CPU unless the user has it otherwise.
+Everything inside the pack is (B, 3, H, W) float32 in [-1, 1].
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from ..pipelines.measurement import Measurement
+from . import host
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +60,25 @@ def to_pixels(image: Tensor, name: str = "image") -> tuple[Tensor, Layout]:
 
 
 def to_image(pixels: Tensor, layout: Layout | None = None) -> Tensor:
-    """(B, C, H, W) in [-1, 1] -> IMAGE on the CPU, clipped to [0, 1], in the layout it came in.
+    """(B, C, H, W) in [-1, 1] -> IMAGE, clipped to [0, 1], in the layout it came in.
 
     B may be a multiple of the layout's: consecutive pictures then share an alpha plane.
     """
-    layout = layout or Layout()
+    return given(rearrange(channels(pixels, layout or Layout()), "b c h w -> b h w c"))
+
+
+def channels(pixels: Tensor, layout: Layout) -> Tensor:
+    """(B, C, H, W) in [-1, 1] -> float32 in [0, 1] on the CPU, with the layout's channels."""
     planes = ((pixels.float().cpu() + 1) / 2).clamp(0, 1)
     if layout.channels == 1:
         planes = planes.mean(1, keepdim=True)
     if layout.alpha is not None:
-        alpha = layout.alpha.repeat_interleave(planes.shape[0] // layout.alpha.shape[0], 0)
+        alpha = layout.alpha.cpu()
+        alpha = alpha.repeat_interleave(planes.shape[0] // alpha.shape[0], 0)
         if alpha.shape[-2:] != planes.shape[-2:]:
             alpha = F.interpolate(alpha, size=planes.shape[-2:], mode="bilinear", antialias=True)
         planes = torch.cat([planes, alpha], 1)
-    return rearrange(planes, "b c h w -> b h w c").contiguous()
+    return planes
 
 
 def to_planes(mask: Tensor, name: str = "mask") -> Tensor:
@@ -85,13 +94,24 @@ def to_planes(mask: Tensor, name: str = "mask") -> Tensor:
 
 
 def to_mask(planes: Tensor) -> Tensor:
-    """(B, 1, H, W) -> MASK on the CPU."""
-    return rearrange(planes.float().cpu(), "b 1 h w -> b h w").contiguous()
+    """(B, 1, H, W) -> MASK."""
+    return given(rearrange(planes, "b 1 h w -> b h w"))
+
+
+def to_latent(samples: Tensor) -> dict[str, Any]:
+    """(B, C, h, w) -> LATENT."""
+    return {"samples": given(samples)}
+
+
+def given(tensor: Tensor) -> Tensor:
+    """A tensor as ComfyUI wants it from a node."""
+    device, dtype = host.outputs()
+    return tensor.to(device, dtype).contiguous()
 
 
 def to_preview(pixels: Tensor):
     """The first picture of (B, 3, H, W) in [-1, 1] as a PIL image."""
     from PIL import Image
 
-    bytes_ = (to_image(pixels[:1])[0] * 255).round().byte()
-    return Image.fromarray(bytes_.numpy())
+    bytes_ = (channels(pixels[:1], Layout())[0] * 255).round().byte()
+    return Image.fromarray(rearrange(bytes_, "c h w -> h w c").contiguous().numpy())

@@ -31,6 +31,7 @@ class MeasurementConsistency:
     SEARCH_ALIASES = ("data fidelity", "residual", "hallucination", "what did the model make up")
     CATEGORY = CATEGORY
     FUNCTION = "compare"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("IMAGE", "FLOAT", "IMAGE")
     RETURN_NAMES = ("residual", "noise_ratio", "back_projected")
     OUTPUT_TOOLTIPS = (

@@ -90,6 +90,7 @@ class PredictedNoiseNode:
     SEARCH_ALIASES = ("InvSR", "super-resolution", "diffusion inversion", "upscale", "noise")
     CATEGORY = CATEGORY
     FUNCTION = "predict"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("NOISE",)
     RETURN_NAMES = ("noise",)
     OUTPUT_TOOLTIPS = ("The noise, drawn when the sampler asks for it.",)
@@ -162,6 +163,7 @@ class InversionSigmas:
     SEARCH_ALIASES = ("InvSR", "scheduler", "timesteps", "super-resolution", "diffusion inversion")
     CATEGORY = CATEGORY
     FUNCTION = "make"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("SIGMAS", "STRING")
     RETURN_NAMES = ("sigmas", "report")
     OUTPUT_TOOLTIPS = (

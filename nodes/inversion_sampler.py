@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor
 
+from ..models.codec import Codec
 from ..models.prior import Prior
 from ..pipelines.base_grid import table_of
 from ..pipelines.color import resized
@@ -23,6 +25,7 @@ from ..pipelines.invsr import (
 from ..pipelines.noise import Noise, per_sample_noise
 from ..pipelines.schedule import Schedule
 from ..pipelines.start_noise import SMALLEST, StartNoise, StartNoiseOptions, calls_of
+from ..pipelines.step import Step
 from ..pipelines.subdaps import picture
 from ..pipelines.tiling import TileGrid
 from . import host
@@ -33,7 +36,7 @@ from .watched import WatchedPredictor, WatchedPrior
 from .widgets import SEED, expect, socket, widgets_of
 
 T = TypeVar("T")
-PREVIEW_SIDE = 256  # pixels, about: larger ones cost more than the sampler
+PREVIEW_SIDE = 256  # pixels, about
 NEAR = 0.02  # relative distance to a noise level that counts as that level
 
 
@@ -48,6 +51,7 @@ class InversionSampler:
     SEARCH_ALIASES = ("InvSR", "super-resolution", "upscale", "diffusion inversion", "enhance")
     CATEGORY = CATEGORY
     FUNCTION = "sample"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("image", "report")
     OUTPUT_TOOLTIPS = (
@@ -159,11 +163,16 @@ class Run:
                 deterministic=self.chosen.deterministic,
             ):
                 if step.index + 1 < step.total:  # the last one is the result
-                    shown = glimpse(step, codec)
-                    every = max(1, max(shown.shape[-2:]) // PREVIEW_SIDE)
-                    progress.preview = to_preview(shown[..., ::every, ::every])
+                    progress.show(partial(small, step, codec))
             assert step is not None
             return picture(step.x0_hat, step.size, codec).cpu()
+
+
+def small(step: Step, codec: Codec) -> Any:
+    """The first picture of a step, thinned out: a larger one costs more than the sampler."""
+    shown = glimpse(step, codec)
+    every = max(1, max(shown.shape[-2:]) // PREVIEW_SIDE)
+    return to_preview(shown[..., ::every, ::every])
 
 
 def own(cls: type[T], options: dict[str, Any]) -> T:

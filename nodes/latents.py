@@ -1,6 +1,6 @@
 """LATENT <-> pictures, through the codec of a prior.
 
-ComfyUI's LATENT is {"samples": (B, C, h, w) float32, ..}. For a pixel prior its samples are the
+ComfyUI's LATENT is {"samples": (B, C, h, w), ..}. For a pixel prior its samples are the
 picture, 3 channels in [-1, 1]; for a latent prior they are what ComfyUI's VAE gives, before the
 model's own scaling (`LatentCodec`).
 """

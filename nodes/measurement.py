@@ -123,6 +123,7 @@ class EstimateNoiseLevel:
     SEARCH_ALIASES = ("noise estimation", "sigma", "denoise")
     CATEGORY = CATEGORY
     FUNCTION = "estimate"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("FLOAT",)
     RETURN_NAMES = ("noise_level",)
     OUTPUT_TOOLTIPS = ("Standard deviation with pixels from -1 to 1; the mean over a batch.",)

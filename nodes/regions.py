@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from ..pipelines.step_policy import StepPolicy
 from ..pipelines.tiling import TileGrid
 from ..pipelines.trained_gain import GainMaps, TrainedGain, trained_spans
 from . import host
-from .images import to_mask, to_preview
+from .images import to_latent, to_mask, to_preview
 from .latents import read_latent
 from .tiles import PictureTiles
 from .watched import WatchedPrior
@@ -147,7 +146,7 @@ class RegionAdaptiveSampler:
             if network := getattr(regressor, "network", None):
                 host.place([*networks_of(prior), network], device)
             task = task_of(prior, samples, grid.grid, seed, sigmas, device)
-            progress = host.Progress(len(samples), "Region-Adaptive Sampler")
+            progress = host.Progress(len(samples), "Region-Adaptive Sampler", PREVIEW_EVERY)
             watched = WatchedPrior(prior, progress)
             run = RegionRun(
                 lambda x, sigma, _: watched.denoise(x, sigma),
@@ -166,7 +165,7 @@ class RegionAdaptiveSampler:
         mask = F.interpolate(work_map(run), scale_factor=codec.factor)
         if grid.picture:
             mask = mask[..., : grid.picture.height, : grid.picture.width]
-        return {"samples": z.float().cpu()}, to_mask(mask), report(run)
+        return to_latent(z), to_mask(mask), report(run)
 
 
 def information(
@@ -229,10 +228,10 @@ def remaining(run: RegionRun) -> int:
 
 def watch(run: RegionRun, progress: host.Progress, codec: Codec) -> None:
     """Take a run to its end, with previews of the first picture."""
-    shown = float("-inf")
+
+    def picture() -> Any:
+        return to_preview(preview(codec, run.task.grid.stitch(run.predictions(1))))
+
     for call in run:
         progress.total = call.index + 1 + remaining(run)
-        if time.monotonic() - shown >= PREVIEW_EVERY:
-            stitched = run.task.grid.stitch(run.predictions(1))
-            progress.preview = to_preview(preview(codec, stitched))
-            shown = time.monotonic()
+        progress.show(picture)

@@ -160,7 +160,7 @@ def run(
             corrector.add(step)
         if keep_trajectory:
             kept.append(on_cpu(step))
-        progress.preview = to_preview(glimpse(step, prior.codec))
+        progress.show(lambda step=step: to_preview(glimpse(step, prior.codec)))
     assert step is not None
     layout = getattr(measurement, "layout", Layout())
     image = to_image(picture(step.x0_hat, step.size, prior.codec), layout)

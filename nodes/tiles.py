@@ -10,6 +10,7 @@ from torch import Tensor
 from ..models.prior import Prior
 from ..pipelines.tiled_prior import TiledPrior, TileOptions
 from ..pipelines.tiling import TileGrid
+from .images import to_latent
 from .latents import PICTURE, Picture, encode, read_latent
 from .watched import InterruptiblePrior
 from .widgets import expect, socket, widgets_of
@@ -118,8 +119,7 @@ class TileSplitter:
         else:
             samples, picture = read_latent(latent, prior), (latent or {}).get(PICTURE)
         grid = TileGrid(samples.shape[-2], samples.shape[-1], tile, overlap)
-        tiles = {"samples": grid.cut(samples)}
-        return tiles, PictureTiles(grid, len(samples), picture)
+        return to_latent(grid.cut(samples)), PictureTiles(grid, len(samples), picture)
 
 
 class TileStitcher:
@@ -158,5 +158,5 @@ class TileStitcher:
                 f"{len(samples)} tiles came; the grid is for {grid.batch} pictures of "
                 f"{grid.grid.count} tiles, so give {expected} or a multiple of it."
             )
-        latent = {"samples": grid.grid.stitch(samples.float())}
+        latent = to_latent(grid.grid.stitch(samples.float()))
         return ({**latent, PICTURE: grid.picture} if grid.picture else latent,)

@@ -216,8 +216,9 @@ def modules(log):
         ),
         "comfy.model_management": SimpleNamespace(
             load_models_gpu=load_models_gpu,
-            xformers_enabled_vae=lambda: False,
-            get_torch_device=lambda: torch.device("cpu"),
+            xformers_enabled_vae=bool,
+            get_torch_device=lambda: Patcher.load_device,
+            intermediate_device=lambda: Patcher.load_device,
             throw_exception_if_processing_interrupted=lambda: None,
         ),
         "comfy.ldm.modules.diffusionmodules.model": SimpleNamespace(
@@ -235,8 +236,7 @@ class SD15:
 
 def install(monkeypatch) -> list:
     """ComfyUI for one test; returns the log."""
-    log = []
-    known = modules(log)
+    known = modules(log := [])
     for owner in (host, hosted_codec, hosted_prior):
         monkeypatch.setattr(owner, "comfy", known.get)
     return log

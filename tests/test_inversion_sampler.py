@@ -177,16 +177,14 @@ class StopError(Exception):
     ({"tile": 16, "overlap": 0, "steps": 2}, 2 * 4 + 2),
     ({"tile": 16, "overlap": 0, "steps": 2, "tiling": "pictures"}, 4 * (2 + 2)),
 ])
-def test_progress_counts_network_calls_and_shows_pictures(options, calls):
+def test_progress_counts_network_calls(options, calls):
     seen = []
     previous = host.set_progress_sink(lambda *report: seen.append(report))
     try:
         sampled(image=photo(20, 28, batch=2), **options)
     finally:
         host.set_progress_sink(previous)
-    assert [value for _, value, _, _ in seen] == list(range(1, calls + 1))
-    assert {(title, total) for title, _, total, _ in seen} == {("Inversion Sampler", calls)}
-    assert seen[-1][3] is not None and seen[0][3] is None
+    assert seen == [("Inversion Sampler", value, calls) for value in range(1, calls + 1)]
 
 
 @pytest.mark.parametrize("allowed", [1, 3])

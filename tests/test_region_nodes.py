@@ -1,5 +1,6 @@
 """The nodes of region-adaptive sampling: splitter to decoder, progress, cancel, bad input."""
 
+import progress_bars
 import pytest
 import torch
 from node_calls import call, photo
@@ -90,7 +91,7 @@ def test_a_calibration_is_kept_for_the_same_prior_only():
     def calibrate(**prior):
         asked.clear()
         given = {"prior": Counting(spec=PRIOR.spec, **prior), "image": photo(64, 64), "tile": 32}
-        before = host.set_progress_sink(lambda _, value, total, __: bar.append((value, total)))
+        before = host.set_progress_sink(lambda _, value, total: bar.append((value, total)))
         spans = call("UndegradeCalibrateRegions", steps=10, **given)[0].spans
         host.set_progress_sink(before)
         return spans, len(asked)
@@ -114,10 +115,17 @@ def test_progress_counts_network_calls_and_ends_full():
         sampled(photo(64, 80), tiles_per_call=3)
     finally:
         host.set_progress_sink(previous)
-    values = [value for _, value, _, _ in reports]
+    values = [value for _, value, _ in reports]
     assert values == list(range(1, len(values) + 1)) and len(values) > 10
-    assert reports[-1][1] == reports[-1][2] and all(total >= v for _, v, total, _ in reports)
-    assert reports[-1][3].size == (80, 64)
+    assert reports[-1][1] == reports[-1][2] and all(total >= v for _, v, total in reports)
+
+
+def test_pictures_of_the_run_are_shown(monkeypatch):
+    told = progress_bars.bar(monkeypatch)
+    sampled(photo(64, 80), tiles_per_call=3)
+    shown = [(value, total, preview[1]) for value, total, preview in told if preview]
+    assert {picture.size for _, _, picture in shown} == {(80, 64)}
+    assert shown[0][:2] == (1, told[0][1]) and shown[-1][0] == shown[-1][1], "first and last"
 
 
 class StopError(Exception):
