@@ -1,4 +1,7 @@
-"""The menu: every node class, in one explicit list. Ids never change once released."""
+"""The menu: every node class, in one explicit list. Ids never change once released.
+
+Every node of the list runs outside of ComfyUI's inference mode (`wall`).
+"""
 
 from . import (
     blurs,
@@ -23,6 +26,7 @@ from . import (
     trajectory,
     updates,
 )
+from .wall import walled
 
 NODES: dict[str, tuple[type, str]] = {
     "UndegradeLoadPixelPrior": (priors.LoadPixelPrior, "Load Pixel Prior"),
@@ -89,5 +93,5 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeScoreRestoration": (inspect.ScoreRestoration, "Score Restoration"),
 }
 
-NODE_CLASS_MAPPINGS = {node_id: cls for node_id, (cls, _) in NODES.items()}
+NODE_CLASS_MAPPINGS = {node_id: walled(cls) for node_id, (cls, _) in NODES.items()}
 NODE_DISPLAY_NAME_MAPPINGS = {node_id: title for node_id, (_, title) in NODES.items()}

@@ -39,6 +39,7 @@ from .hosted_prior import load_network
 from .hosted_tiles import Cutter, TiledConditioning, boundaries, has_hooks
 from .interop import levels_of, native_size
 from .regions import PREVIEW_EVERY, remaining
+from .wall import freed, outside
 
 Callback = Callable[[int, Tensor, Tensor, int], Any]
 
@@ -60,6 +61,7 @@ class RegionSampler:
     injection: Injection | None = None
     regressor: GainMaps | None = None
 
+    @outside
     def sample(
         self,
         model_wrap: Any,
@@ -170,8 +172,10 @@ class Asked:
             x = x * free + noisy * (1 - free)
         seed = self.extra_args.get("seed")
         own = {**options, "transformer_options": given}
-        x0_hat = self.guider(x, sigma, model_options=own, seed=seed)
-        self.conditioning.keep_encoded(tiles)
+        with torch.inference_mode():  # as ComfyUI's own samplers ask it; nothing is derived here
+            x0_hat = self.guider(x, sigma, model_options=own, seed=seed)
+            self.conditioning.keep_encoded(tiles)
+        x0_hat = freed(x0_hat)
         return x0_hat if free is None else x0_hat * free + self.cut(self.z_lr, tiles) * (1 - free)
 
     def gains(self, tiles: Sequence[int]) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..models.noise_predictor import NoisePredictor
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.start_noise import StartNoiseOptions, calls_of, draw, predict_start
 from . import host
+from .wall import outside
 from .watched import WatchedPredictor
 
 
@@ -30,6 +30,7 @@ class PredictedNoise:
     seed: int
     options: StartNoiseOptions
 
+    @outside
     def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
         """(B, 4, H, W) float32 on the CPU, for the latent of that shape.
 
@@ -42,11 +43,10 @@ class PredictedNoise:
         pictures = pictures_of(taken, shape[0], self.lr.shape[0])
         numbers = range(shape[0]) if taken is None else taken
         distinct = sorted(set(pictures))
-        with torch.inference_mode():
-            mean, std = self.maps(self.lr[distinct])
-            places = [distinct.index(picture) for picture in pictures]
-            noise = per_sample_noise([self.seed + number for number in numbers])
-            return draw(mean[places], std[places], noise, self.options.strength)
+        mean, std = self.maps(self.lr[distinct])
+        places = [distinct.index(picture) for picture in pictures]
+        noise = per_sample_noise([self.seed + number for number in numbers])
+        return draw(mean[places], std[places], noise, self.options.strength)
 
     def maps(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation on the CPU, the network under ComfyUI's memory management."""

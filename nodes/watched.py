@@ -127,6 +127,10 @@ class WatchedOperator(Operator):
         host.check_interrupted()
         return self.operator.vjp(x)
 
+    def check_pullback(self, x: Tensor, y: Tensor, pullback: Callable[[Tensor], Tensor]) -> None:
+        """The wrapped operator's."""
+        self.operator.check_pullback(x, y, pullback)
+
     def surrogate(self, x: Tensor) -> Tensor:
         """The stand-in."""
         return self.operator.surrogate(x)

@@ -42,6 +42,7 @@ from . import complement
 from .level import canvas_size, level_operator
 from .measurement import Measurement
 from .noise import Noise
+from .operators.adjoint import check_nonlinear
 from .operators.canvas import pad_reflect, pool, upsample
 from .options import Options, option
 from .schedule import Schedule, karras, round_to, spread_factors
@@ -140,7 +141,8 @@ def restore(
     measurement: y, (B, C, h, w) in [-1, 1] units. noise: one stream per sample. renoise,
     complementary: see `SamplerOptions`. The last step has no data term (as in the official code):
     its x0_hat = x0_y is what is restored, on the canvas; `picture` decodes and crops it.
-    Raises `FloatingPointError` with the step and the noise level when a prediction is not finite.
+    Raises `FloatingPointError` with the step and the noise level when a prediction is not finite,
+    `ArithmeticError` before the first update when a derivative is wrong (`operators/adjoint.py`).
     """
     size, codec = measurement.image_size, prior.codec
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
@@ -151,7 +153,9 @@ def restore(
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
         changes = i < last and factors[i + 1] != factor
-        x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, update.through_network)
+        x0_hat, pullback = predict(
+            prior, x, sigma, factor, ode_steps, update.through_network, untried=i == 0
+        )
         check_finite(x0_hat, i, sigma)
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         x0_y, spread, source = x0_hat, sigma, noise
@@ -209,9 +213,18 @@ def kept_noise(deterministic: Tensor, sigma: float, sigma_next: float, ancestral
     return torch.where(deterministic, 1.0, c)
 
 
-def predict(prior: Prior, x: Tensor, sigma: float, factor: int, ode_steps: int, backward: bool):
+def predict(
+    prior: Prior,
+    x: Tensor,
+    sigma: float,
+    factor: int,
+    ode_steps: int,
+    backward: bool,
+    untried: bool = False,
+):
     """x0_hat of the state x, and u -> (d x0_hat / d x)^T u when `backward` is set, else None.
 
+    untried: hold that pullback against the prediction; raises `ArithmeticError` where they differ.
     With ode_steps > 1 x0_hat comes from Euler steps of the probability-flow ODE from sigma down
     to 0.01 (DAPS, section 3), with ode_steps network calls in all.
     """
@@ -227,8 +240,14 @@ def predict(prior: Prior, x: Tensor, sigma: float, factor: int, ode_steps: int, 
 
     if not backward:
         return x0_of(x), None
-    x0_hat, pullback = torch.func.vjp(x0_of, x)[:2]
-    return x0_hat, lambda u: pullback(u)[0]
+    x0_hat, derived = torch.func.vjp(x0_of, x)[:2]
+
+    def pullback(u: Tensor) -> Tensor:
+        return derived(u)[0]
+
+    if untried:
+        check_nonlinear(f"The prior {prior.spec.name}", x0_of, x, pullback, x0_hat)
+    return x0_hat, pullback
 
 
 def enlarge(x: Tensor, factor: int, codec: Codec) -> Tensor:

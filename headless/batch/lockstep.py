@@ -157,7 +157,7 @@ class SharedPrior:
             return self.prior.denoise(x, sigma, factor)
         return task.ask(self, x, sigma, factor)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def denoise_rows(self, x: Tensor, sigma: Tensor, factor: int) -> Tensor:
         """Every row, in calls of one size; rows that fill up the last one are dropped."""
         rows = self._rows_per_call(x[:1], sigma[:1], factor)

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...models.codec import Codec
 from ..step import column
+from .adjoint import check_nonlinear
 from .operator import Operator
 
 DIFFERENCE = 0.05  # |h v| / |z| of the central difference
@@ -56,6 +57,13 @@ class ThroughDecoder(Operator):
         picture, through_decoder = torch.func.vjp(self.codec.decode, x)[:2]
         y, through_operator = self.operator.vjp(picture)
         return y, lambda u: through_decoder(through_operator(u))[0]
+
+    def check_pullback(self, x: Tensor, y: Tensor, pullback: Callable[[Tensor], Tensor]) -> None:
+        """The decoder by itself, then A at what it gives."""
+        picture, through_decoder = torch.func.vjp(self.codec.decode, x)[:2]
+        name = f"The decoder ({type(self.codec).__name__})"
+        check_nonlinear(name, self.codec.decode, x, lambda u: through_decoder(u)[0], picture)
+        self.operator.trusted_vjp(picture)
 
     def gain(self, z: Tensor, iterations: int = 4) -> Tensor:
         """About the largest eigenvalue of J_D^T J_D at z, (B,), by power iteration from z.

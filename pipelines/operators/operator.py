@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .adjoint import check_linear, check_nonlinear
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,8 @@ class Operator(ABC):
 
     Images are (B, C, H, W) float32 in [-1, 1]. Sample b of the output depends on sample b of the
     input alone. A subclass writes `forward`; calling the operator checks shapes on both sides, and
-    `jvp` and `vjp` are derived with `torch.func`, which also works under `torch.inference_mode`.
+    `jvp` and `vjp` are derived with `torch.func`. Outside of `torch.inference_mode`: before torch
+    2.13 they are wrong there, which `trusted_vjp` refuses.
 
     linear:    True when A(a x + b z) = a A(x) + b A(z).
     structure: what is known of a linear operator's matrix, for updates in closed form; a subset of
@@ -106,6 +109,24 @@ class Operator(ABC):
         """(A(x), u -> J^T u) at x. For a linear operator J^T is the adjoint, whatever x is."""
         y, pullback = torch.func.vjp(self.__call__, x)[:2]
         return y, lambda u: pullback(u)[0]
+
+    def trusted_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """`vjp`, held against `forward` the first time that it is asked for images of this shape.
+
+        Raises `ArithmeticError` where the two do not belong together; see `adjoint`.
+        """
+        y, pullback = self.vjp(x)
+        trusted = vars(self).setdefault("_trusted", set())
+        key = (x.shape, x.dtype, x.device, torch.is_inference_mode_enabled())
+        if key not in trusted:
+            self.check_pullback(x, y, pullback)
+            trusted.add(key)
+        return y, pullback
+
+    def check_pullback(self, x: Tensor, y: Tensor, pullback: Callable[[Tensor], Tensor]) -> None:
+        """Raise `ArithmeticError` unless y, pullback = vjp(x) belong to `forward`."""
+        check = check_linear if self.linear else check_nonlinear
+        check(type(self).__name__, self.__call__, x, pullback, y)
 
 
 def check_image(x: Tensor, where: str) -> None:

@@ -155,7 +155,7 @@ def fletcher_reeves(
     """
     with torch.autocast(x0_hat.device.type, enabled=False):
         z = x0_hat.float()
-        a_z, pullback = operator.vjp(z)
+        a_z, pullback = operator.trusted_vjp(z)
         r = y - a_z  # the residual y - A(z)
         g = pullback(r)  # -grad F(x0_hat); the prior's term is zero at the start
         d = s = g if p is None else g / p
@@ -204,7 +204,7 @@ def next_residual(
     """y - A(z) and J(z)^T: by recursion for a linear operator, anew for a nonlinear one."""
     if operator.linear:
         return r - a_omega, pullback
-    a_z, pullback = operator.vjp(z)
+    a_z, pullback = operator.trusted_vjp(z)
     return y - a_z, pullback
 
 

@@ -95,7 +95,7 @@ class Langevin(Options):
         root = (2 * lr).sqrt()
         z = x0_hat
         for _ in range(self.iterations):
-            a_z, pullback = measurement.operator.vjp(z)
+            a_z, pullback = measurement.operator.trusted_vjp(z)
             score = pullback(measurement.y - a_z) / s**2 + (x0_hat - z) / r**2
             z = z + lr * score + root * around.noise(z)
         if not torch.isfinite(z).all():

@@ -1,0 +1,63 @@
+"""Where ComfyUI's inference mode ends.
+
+ComfyUI runs every node under `torch.inference_mode()`, in which torch 2.8 to 2.11 derive wrong
+values or zeros without a word as soon as a constant takes part. So whatever ComfyUI calls of ours
+enters through `outside`: no pipeline, model or update ever sees that mode or a tensor made in it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def outside(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` outside of inference mode and without gradients, its arguments `freed`."""
+
+    @functools.wraps(function)
+    def walled(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            given = {name: freed(value) for name, value in kwargs.items()}
+            return function(*map(freed, args), **given)
+
+    return walled
+
+
+def walled(node: type) -> type:
+    """The node class, whose function now runs `outside`."""
+    function = node.FUNCTION  # type: ignore[attr-defined]
+    setattr(node, function, outside(getattr(node, function)))
+    return node
+
+
+def freed(value: Any) -> Any:
+    """The value with every inference tensor in it as a `normal` one, in dicts, lists and tuples.
+
+    What is a container is a new one, so that nothing of the caller's changes. Objects are left as
+    they are: those of ours were made behind the wall.
+    """
+    if isinstance(value, Tensor):
+        return normal(value) if value.is_inference() else value
+    if type(value) is dict:
+        return {key: freed(inside) for key, inside in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(freed(inside) for inside in value)
+    return value
+
+
+def normal(tensor: Tensor) -> Tensor:
+    """An inference tensor's values in a tensor that is none, for use outside of inference mode.
+
+    They share their memory, as a view does: an hour of video is not copied. Nothing here writes to
+    what came in. Tensors of a kind of their own, such as quantised ones, are copied.
+    """
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
+        return tensor.clone()
+    place = tensor.storage_offset(), tensor.size(), tensor.stride()
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
+        tensor.untyped_storage(), *place
+    )
