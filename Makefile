@@ -8,7 +8,7 @@ PY := .venv/bin/python
 READY := .venv/ready
 INSTALL := $(PY) -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint venv clean
+.PHONY: demo test matrix lint venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -17,6 +17,11 @@ demo: $(READY)
 test: $(READY)
 	$(PY) -m ruff check .
 	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
+
+# Every torch that users have, each in an environment of its own: 5 to 7 GB at a time, an hour in
+# all. Fewer: make matrix VERSIONS="2.8.0 2.11.0". What the registry lacks is said in the table.
+matrix: $(READY)
+	$(PY) benchmarks/torch_versions.py --jobs $(JOBS) $(VERSIONS)
 
 # Type checking imports the pack under its own name, which this folder need not have.
 lint: $(READY)
@@ -35,5 +40,5 @@ $(READY): requirements.txt requirements-dev.txt constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv output build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .matrix output build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,6 +25,7 @@ from .watched import WatchedOperator, WatchedPrior
 from .widgets import SEED, expect, socket, widgets_of
 
 CATEGORY = "Undegrade/posterior"
+TRIES = 2  # predictions that a pullback through the network is held against, once a run
 
 
 class PosteriorSampler:
@@ -138,7 +139,8 @@ def run(
     switch: SwitchRule,
 ) -> tuple[Tensor, RestorationTrajectory]:
     """The sampler's generator, with its correctors, previews and progress."""
-    progress = host.Progress(chosen.steps * chosen.ode_steps, "Posterior Sampler")
+    tried = (chosen.steps + (TRIES if update.through_network else 0)) * chosen.ode_steps
+    progress = host.Progress(tried, "Posterior Sampler")
     many = measurement.y.repeat_interleave(samples, 0).to(device)
     watched = WatchedOperator(measurement.operator)
     seeds = [seed + b for b in range(many.shape[0])]
@@ -160,6 +162,7 @@ def run(
             corrector.add(step)
         if keep_trajectory:
             kept.append(on_cpu(step))
+        progress.value = progress.total - (chosen.steps - 1 - step.index) * chosen.ode_steps
         progress.show(lambda step=step: to_preview(glimpse(step, prior.codec)))
     assert step is not None
     layout = getattr(measurement, "layout", Layout())

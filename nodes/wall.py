@@ -8,19 +8,27 @@ enters through `outside`: no pipeline, model or update ever sees that mode or a 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
+@contextmanager
+def left() -> Iterator[None]:
+    """A block outside of inference mode, and without gradients."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 def outside(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` outside of inference mode and without gradients, its arguments `freed`."""
+    """`function` with inference mode `left` and its arguments `freed`."""
 
     @functools.wraps(function)
     def walled(*args: Any, **kwargs: Any) -> Any:
-        with torch.inference_mode(False), torch.no_grad():
+        with left():
             given = {name: freed(value) for name, value in kwargs.items()}
             return function(*map(freed, args), **given)
 

@@ -37,10 +37,11 @@ from .level import canvas_size
 from .noise import Noise
 from .operators.canvas import pad_reflect
 from .options import Options, option
+from .prediction import check_finite
 from .schedule import Schedule
 from .start_noise import SMALLEST, StartNoise, draw, predict_start
 from .step import Step
-from .subdaps import check_finite, transition
+from .subdaps import transition
 from .tiling import TileGrid, opencv_gaussian_weight
 
 

@@ -42,15 +42,13 @@ from . import complement
 from .level import canvas_size, level_operator
 from .measurement import Measurement
 from .noise import Noise
-from .operators.adjoint import check_nonlinear
 from .operators.canvas import pad_reflect, pool, upsample
 from .options import Options, option
+from .prediction import check_finite, predict
 from .schedule import Schedule, karras, round_to, spread_factors
 from .step import Step, column
 from .switch import SwitchRule, Updated, never
 from .updates.update import MeasurementUpdate, Surroundings
-
-ODE_END = 0.01  # where DAPS' short ODE ends, standard deviation in [-1, 1] units
 
 
 @dataclass(frozen=True)
@@ -141,10 +139,9 @@ def restore(
     measurement: y, (B, C, h, w) in [-1, 1] units. noise: one stream per sample. renoise,
     complementary: see `SamplerOptions`. The last step has no data term (as in the official code):
     its x0_hat = x0_y is what is restored, on the canvas; `picture` decodes and crops it.
-    Raises `FloatingPointError` with the step and the noise level when a prediction is not finite,
-    `ArithmeticError` before the first update when a derivative is wrong (`operators/adjoint.py`).
+    Raises `FloatingPointError` (not finite) and `ArithmeticError` (a wrong derivative: `adjoint`).
     """
-    size, codec = measurement.image_size, prior.codec
+    size, codec, through = measurement.image_size, prior.codec, update.through_network
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
     sigmas, factors, last = schedule.sigmas.tolist(), schedule.factors, schedule.steps - 1
     x = guessed(measurement, canvas, factors[0], codec)
@@ -153,9 +150,7 @@ def restore(
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
         changes = i < last and factors[i + 1] != factor
-        x0_hat, pullback = predict(
-            prior, x, sigma, factor, ode_steps, update.through_network, untried=i == 0
-        )
+        x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried=i == 0)
         check_finite(x0_hat, i, sigma)
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         x0_y, spread, source = x0_hat, sigma, noise
@@ -213,43 +208,6 @@ def kept_noise(deterministic: Tensor, sigma: float, sigma_next: float, ancestral
     return torch.where(deterministic, 1.0, c)
 
 
-def predict(
-    prior: Prior,
-    x: Tensor,
-    sigma: float,
-    factor: int,
-    ode_steps: int,
-    backward: bool,
-    untried: bool = False,
-):
-    """x0_hat of the state x, and u -> (d x0_hat / d x)^T u when `backward` is set, else None.
-
-    untried: hold that pullback against the prediction; raises `ArithmeticError` where they differ.
-    With ode_steps > 1 x0_hat comes from Euler steps of the probability-flow ODE from sigma down
-    to 0.01 (DAPS, section 3), with ode_steps network calls in all.
-    """
-
-    def x0_of(state: Tensor) -> Tensor:
-        levels = [sigma]
-        if ode_steps > 1 and sigma > ODE_END:
-            levels = karras(ode_steps, sigma, ODE_END).tolist()
-        for level, following in zip(levels, [*levels[1:], 0.0], strict=True):
-            x0 = prior.denoise(state, torch.full((state.shape[0],), level, device=x.device), factor)
-            state = x0 + following / level * (state - x0)
-        return state
-
-    if not backward:
-        return x0_of(x), None
-    x0_hat, derived = torch.func.vjp(x0_of, x)[:2]
-
-    def pullback(u: Tensor) -> Tensor:
-        return derived(u)[0]
-
-    if untried:
-        check_nonlinear(f"The prior {prior.spec.name}", x0_of, x, pullback, x0_hat)
-    return x0_hat, pullback
-
-
 def enlarge(x: Tensor, factor: int, codec: Codec) -> Tensor:
     """The state of a picture `factor` times as large: every pixel repeated, through the codec."""
     return codec.encode(upsample(codec.decode(x), factor))
@@ -258,12 +216,3 @@ def enlarge(x: Tensor, factor: int, codec: Codec) -> Tensor:
 def picture(x: Tensor, size: tuple[int, int], codec: Codec = IDENTITY) -> Tensor:
     """The picture of a state at full resolution: (B, C, H', W') or its latent -> (B, C, H, W)."""
     return codec.decode(x)[..., : size[0], : size[1]]
-
-
-def check_finite(x0_hat: Tensor, index: int, sigma: float) -> None:
-    """Raise `FloatingPointError` when the network's prediction has NaN or infinite values."""
-    if not torch.isfinite(x0_hat).all():
-        raise FloatingPointError(
-            f"The prior predicted NaN or infinite values at step {index} (noise level "
-            f"{sigma:.4g}); choose float32 for the prior, or another weight file."
-        )

@@ -14,6 +14,7 @@ from undegrade.models.discrete import DiscretePrior
 from undegrade.models.noise_table import timestep_of, vp_sigmas
 from undegrade.models.registry import load_pixel_prior, networks_of
 from undegrade.models.weights import UnsupportedWeightsError
+from undegrade.nodes.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale
@@ -39,7 +40,7 @@ def test_network_is_the_published_one(config, size, draw):
     weights = random_weights(32, *config)
     network = networks_of(adm.load(weights, {}, "small"))[0]
     x, t = draw(3, 3, size, size), torch.tensor([0.0, 250.5, 999.0])
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         want, got = Published(weights, config[0])(x, t), network(x, t).sample
     assert want.abs().max() > 1 and want.shape == (3, 6, size, size)
     assert (got - want).abs().max() / want.abs().max() < 1e-5
@@ -151,11 +152,12 @@ def test_a_sample_in_a_batch_is_itself(small, draw, dtype):
     prior.network.to(dtype)
     x, sigma = draw(3, 3, 32, 32), torch.tensor([0.02, 1.3, 60.0])
     x *= sigma[:, None, None, None]
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         together = prior.denoise(x, sigma)
         alone = torch.cat([prior.denoise(x[i : i + 1], sigma[i : i + 1]) for i in range(3)])
     assert together.dtype == torch.float32 and together.abs().max() <= 1
-    assert torch.allclose(together, alone, atol=1e-4 if dtype == torch.float32 else 0.05)
+    apart = (together - alone).abs().amax((1, 2, 3))  # rounding of the noise counts sigma times
+    assert (apart / (1 + sigma)).max() < (1e-5 if dtype == torch.float32 else 0.02)
 
 
 def test_official_noise_levels(prior):
@@ -174,7 +176,7 @@ def test_the_gradient_goes_through_the_network(prior, draw):
     def f(x):
         return prior.denoise(x, sigma)
 
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         pullback = torch.func.vjp(f, 0.5 * x)[1]
         difference = (f(0.5 * x + 1e-3 * v) - f(0.5 * x - 1e-3 * v)) / 2e-3
     assert ((pullback(u)[0] * v).sum() / (u * difference).sum()).item() == pytest.approx(1, 0.01)
@@ -183,7 +185,7 @@ def test_the_gradient_goes_through_the_network(prior, draw):
 def test_the_sampler_runs_with_dps(prior, draw):
     measurement = Measurement(0.5 * draw(3, 3, 8, 12), Downscale(4), 0.05)
     schedule = schedule_for(prior, SamplerOptions(steps=3))
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         steps = list(
             restore(prior, measurement, schedule, LikelihoodGradient(), per_sample_noise([1, 2, 3]))
         )

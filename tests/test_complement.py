@@ -10,6 +10,7 @@ from dense_twins import asymmetric, dense
 
 from undegrade.models.codec import IDENTITY
 from undegrade.models.prior import PriorSpec
+from undegrade.nodes.wall import left
 from undegrade.pipelines import complement
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
@@ -54,7 +55,7 @@ def test_the_drawn_noise_and_the_measurements_own_add_up_to_white(name):
     def answered(y):
         return CONVERGED(torch.zeros(1, *SHAPE), 2 * NEXT, replace(m, y=y), around)
 
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         a = dense(operator, SHAPE)
         reflection, response = matrix(drawn, SHAPE), matrix(answered, seen)
     unit = torch.eye(48, dtype=torch.float64)
@@ -88,7 +89,7 @@ def test_states_around_the_truth_are_as_noisy_as_the_network_is_told(complementa
     y = 0.2 * per_sample_noise([4, 5, 6])(torch.zeros(3, 3, 64, 64))
     m = Measurement(y, operator, 0.2)
     schedule = Schedule(torch.tensor([0.5, 0.4, 0.3, 0.0]), (1, 1, 1))
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         list(restore(prior, m, schedule, CONVERGED, noise, complementary=complementary))
     for x, sigma in prior.told[1:]:
         strength = float(x.square().mean().sqrt()) / sigma

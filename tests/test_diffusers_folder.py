@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from undegrade.models.discrete import DiscretePrior
 from undegrade.models.noise_table import sigmas_of, vp_sigmas
 from undegrade.models.registry import load_pixel_prior, networks_of
+from undegrade.nodes.wall import left
 
 GOOGLE = {  # what google/ddpm-celebahq-256 and its like set otherwise than the defaults
     "downsample_padding": 0,
@@ -33,7 +34,7 @@ def official(network, scheduler, x0, noise, t: int):
     """(x in this pack's convention, sigma, diffusers' own x0) of one picture at time t."""
     times = torch.tensor([t])
     x_vp = scheduler.add_noise(x0, noise, times)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         f = network(x_vp, times).sample
     x0_hat = scheduler.step(f, t, x_vp).pred_original_sample
     abar = scheduler.alphas_cumprod[t].double()
@@ -56,7 +57,7 @@ def test_x0_hat_is_diffusers_own(tmp_path, whole, draw, prediction, schedule, cl
         for t in (0, 357, 900)
     ]
     x, sigma, want = (torch.cat(parts) for parts in zip(*cases, strict=True))
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         got = prior.denoise(x, sigma)
     assert got.dtype == torch.float32 and (got.abs().max() <= 0.8) == clip
     assert want.abs().max() > (0.7 if clip else 1.5)
@@ -168,7 +169,7 @@ def test_half_precision_takes_and_gives_float32(tmp_path, draw, dtype):
     half, full = (load_pixel_prior(tmp_path / "ddpm", d) for d in (dtype, torch.float32))
     assert {p.dtype for p in half.network.parameters()} == {dtype}
     x, sigma = draw(1, 3, 32, 32), torch.tensor([0.5])
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         got, want = half.denoise(x, sigma), full.denoise(x, sigma)
     assert got.dtype == torch.float32 and 0 < (got - want).abs().max() < 0.1
 
@@ -178,7 +179,7 @@ def test_a_sample_in_a_batch_is_itself_and_the_gradient_passes(tmp_path, draw):
     pixel_folder(tmp_path / "ddpm", scheduler)
     prior = load_pixel_prior(tmp_path / "ddpm")
     x, sigma, u, v = draw(3, 3, 32, 32), torch.tensor([0.05, 0.4, 3.0]), draw(3), draw(3, 3, 32, 32)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         together = prior.denoise(x, sigma)
         alone = torch.cat([prior.denoise(x[i : i + 1], sigma[i : i + 1]) for i in range(3)])
         weights = u.view(3, 1, 1, 1) * torch.ones_like(x)

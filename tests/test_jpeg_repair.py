@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.nodes.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
@@ -38,7 +39,7 @@ def test_a_run_is_nearer_the_truth_than_the_file():
     x0, prior = shapes(), load_pixel_prior(BUILT_IN)
     m = Measurement(JPEG(quality=10)(x0), JPEG(quality=10), 0.02)
     options = SamplerOptions(steps=12, sigma_max=1.0)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         schedule = schedule_for(prior, options)
         noise = per_sample_noise([0])
         *_, last = restore(prior, m, schedule, ConjugateGradient(), noise, renoise=0.9)

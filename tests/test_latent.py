@@ -13,6 +13,7 @@ from undegrade.models.latent import AutoencoderCodec, load_diffusers_prior
 from undegrade.models.noise_table import sigmas_of
 from undegrade.models.prior import Prior
 from undegrade.models.registry import networks_of
+from undegrade.nodes.wall import left
 
 
 def embedding(texts: tuple[str, ...]) -> torch.Tensor:
@@ -56,7 +57,7 @@ def test_x0_hat_is_diffusers_own(tmp_path, whole, draw, prediction, guidance):
     for t in (0, 200, 700):
         z, n = draw(1, 4, 8, 12), draw(1, 4, 8, 12)
         noisy = scheduler.add_noise(z, n, torch.tensor([t]))
-        with torch.inference_mode():
+        with torch.inference_mode(), left():
             f, without = (whole[1](noisy, t, text).sample for text in (told, negative))
         f = f if guidance == 1 else without + guidance * (f - without)
         abar = scheduler.alphas_cumprod[t].double()
@@ -64,7 +65,7 @@ def test_x0_hat_is_diffusers_own(tmp_path, whole, draw, prediction, guidance):
         sigmas.append(sigmas_of(abar[None]).float())
         wanted.append(scheduler.step(f, t, noisy).pred_original_sample)
     x, sigma, want = (torch.cat(parts) for parts in (xs, sigmas, wanted))
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         got = prior.denoise(x, sigma)
     assert want.abs().max() > 1 and got.dtype == torch.float32
     assert ((got - want).abs().amax((1, 2, 3)) / want.abs().amax((1, 2, 3))).max() < 1e-5
@@ -92,7 +93,7 @@ def test_what_a_sampler_is_told(prior, codec):
 
 def test_the_codec_is_the_mean_of_the_encoder_and_the_decoder(whole, codec, draw):
     image, z = draw(2, 3, 24, 40).tanh(), draw(2, 4, 3, 5)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         mean = whole[2].encode(image).latent_dist.mean
         assert torch.allclose(codec.encode(image), 0.18215 * mean, atol=1e-6)
         decoded = whole[2].decode(z / 0.18215).sample
@@ -129,7 +130,7 @@ def test_derivatives_of_prior_and_decoder(prior, codec, draw):
     sigma = torch.tensor([0.3, 1.0])
     for f, channels in ((lambda x: prior.denoise(x, sigma), 4), (codec.decode, 3)):
         x, v = draw(2, 4, 4, 4), draw(2, 4, 4, 4)
-        with torch.inference_mode():
+        with torch.inference_mode(), left():
             out, pull = torch.func.vjp(f, x)
             u = draw(*out.shape)
             assert out.shape[1] == channels
@@ -149,7 +150,7 @@ def test_derivatives_of_prior_and_decoder(prior, codec, draw):
 def test_a_sample_in_a_batch_is_itself(whole, draw, guidance):
     prior = load_diffusers_prior(whole[0], "a", "b", guidance)
     x, sigma = draw(3, 4, 6, 4), torch.tensor([0.05, 1.0, 9.0])
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         together = prior.denoise(x, sigma)
         alone = torch.cat([prior.denoise(x[i : i + 1], sigma[i : i + 1]) for i in range(3)])
     assert (together - alone).abs().max() < 1e-4
@@ -162,7 +163,7 @@ def test_precision_is_the_networks_and_not_the_autoencoders(whole, draw, dtype):
     assert {t.dtype for t in network.state_dict().values()} == {dtype}
     assert {t.dtype for t in autoencoder.state_dict().values()} == {torch.float32}
     x, sigma = draw(1, 4, 8, 8), torch.tensor([0.5])
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         got = half.denoise(x, sigma)
         want = load_diffusers_prior(whole[0], "a", "b", 2.0).denoise(x, sigma)
     assert got.dtype == torch.float32 and 0 < (got - want).abs().max() < 0.2

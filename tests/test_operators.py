@@ -1,108 +1,19 @@
-"""One battery for every degradation operator; joining `CASES` is how an operator gets tested.
+"""One battery for every degradation operator of `operator_cases`.
 
-Sizes are 37x31 or the nearest legal one. That each is what it says stands in test_operator_parity.
+That each is what it says stands in test_operator_parity.
 """
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 import torch
+from operator_cases import CASES, LINEAR, NONLINEAR, cases
 
-from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
-from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
-from undegrade.pipelines.operators.compose import Compose
-from undegrade.pipelines.operators.downscale import Downscale
-from undegrade.pipelines.operators.hdr import HDRClip
+from undegrade.nodes.wall import left
+from undegrade.pipelines.operators.canvas import Crop
 from undegrade.pipelines.operators.inpainting import Inpainting
-from undegrade.pipelines.operators.jpeg import JPEG
-from undegrade.pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
-from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
-from undegrade.pipelines.operators.operator import Operator
-from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
-from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
-
-
-@dataclass(frozen=True)
-class Case:
-    make: Callable[[], Operator]
-    size: tuple[int, int] = (37, 31)
-
-
-def kernel(side: int) -> torch.Tensor:
-    """Asymmetric, so that a flipped or transposed kernel is noticed."""
-    return torch.rand(side, side, generator=torch.Generator().manual_seed(side)) ** 4
-
-
-def mask(height: int, width: int, batch: int = 1) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(3)
-    return (torch.rand(batch, 1, height, width, generator=generator) < 0.4).float()
-
-
-class WaveNetwork:
-    """A blur network of one line, smooth and of any precision."""
-
-    code_channels, stride = 3, 4
-
-    def __call__(self, picture, code):
-        code = code.repeat_interleave(4, -2).repeat_interleave(4, -1)
-        return picture + 0.2 * torch.sin(3 * picture.roll(1, -1) + code * picture)
-
-
-LINEAR = {
-    **{
-        f"{border} blur": Case(lambda border=border: KernelBlur(border=border, weights=kernel(7)))
-        for border in ("replicate", "reflect", "circular", "official")
-    },
-    "gaussian blur": Case(lambda: GaussianBlur(std=1.7)),
-    "kernel wider than the picture": Case(lambda: KernelBlur(weights=kernel(61))),
-    "wrapped kernel": Case(lambda: KernelBlur(border="circular", weights=kernel(61))),
-    "straight motion blur": Case(lambda: StraightMotionBlur(length=9.5, angle=30)),
-    "random motion blur": Case(lambda: RandomMotionBlur(border="reflect", side=15, seed=4)),
-    **{
-        f"{kind} / {f}": Case(lambda kind=kind, f=f: Downscale(f, kind), size)
-        for kind in ("bicubic", "bilinear", "area")
-        for f, size in ((2, (38, 30)), (3, (36, 30)), (4, (36, 32)), (8, (40, 32)))
-    },
-    "mask": Case(lambda: Inpainting(mask(37, 31))),
-    "mask per sample": Case(lambda: Inpainting(mask(37, 31, 3))),
-    "nearest x 3": Case(lambda: NearestUpsample(3), (13, 11)),
-    "crop": Case(lambda: Crop(30, 31)),
-    "blur through a level": Case(
-        lambda: Compose((NearestUpsample(2), Crop(37, 31), KernelBlur(weights=kernel(5)))), (20, 16)
-    ),
-    "circular blur through a level": Case(
-        lambda: Compose((NearestUpsample(2), KernelBlur(border="circular", weights=kernel(5))))
-    ),
-    "downscale through a level": Case(
-        lambda: Compose((NearestUpsample(4), Crop(36, 30), Downscale(3))), (10, 8)
-    ),
-    "mask through a level": Case(
-        lambda: Compose((NearestUpsample(2), Crop(37, 31), Inpainting(mask(37, 31)))), (20, 16)
-    ),
-    "polyphase blur": Case(lambda: UpsampledBlur(kernel(7) / kernel(7).sum(), 3), (13, 11)),
-    "blur, then downscale": Case(lambda: Compose((GaussianBlur(std=1.2), Downscale(4))), (36, 32)),
-}
-NONLINEAR = {
-    "hdr": Case(HDRClip),
-    "jpeg": Case(lambda: JPEG(quality=40)),
-    "phase retrieval": Case(PhaseRetrieval),
-    "nonlinear blur": Case(lambda: NonlinearBlur(WaveNetwork(), seed=3)),
-    "hdr through a level": Case(
-        lambda: Compose((NearestUpsample(2), Crop(37, 31), HDRClip(gain=3.0))), (20, 16)
-    ),
-    "blur, clip, mask": Case(
-        lambda: Compose((KernelBlur(weights=kernel(5)), HDRClip(), Inpainting(mask(37, 31))))
-    ),
-}
-CASES = LINEAR | NONLINEAR
-
-
-def cases(table):
-    return pytest.mark.parametrize("case", table.values(), ids=table.keys())
 
 
 def dot(u, v):
@@ -199,6 +110,13 @@ def test_sizes_and_first_guess(case, draw):
     assert torch.isfinite(guess).all()
 
 
+@contextlib.contextmanager
+def as_a_node():
+    """Where ComfyUI has called a node of the pack."""
+    with torch.inference_mode(), left():
+        yield
+
+
 @cases(CASES)
 @pytest.mark.parametrize("first", ["inference", "derivative", "plain"])
 def test_constants_serve_every_mode_wherever_they_were_made(case, first, draw):
@@ -207,13 +125,13 @@ def test_constants_serve_every_mode_wherever_they_were_made(case, first, draw):
     if first == "derivative":
         torch.func.vjp(operator.__call__, x)[1](operator(x))
         torch.func.jvp(operator.surrogate, (x,), (x,))
-    with torch.inference_mode() if first == "inference" else contextlib.nullcontext():
+    with as_a_node() if first == "inference" else contextlib.nullcontext():
         y, pullback = operator.vjp(x)
         back, forth = pullback(y), operator.jvp(x, x)
     leaf = x.clone().requires_grad_()
     operator(leaf).backward(y.clone())
     assert gap(back, leaf.grad) < 1e-5
-    with torch.inference_mode():
+    with as_a_node():
         assert gap(operator.vjp(x)[1](y), back) < 1e-6
         assert gap(operator.jvp(x, x), forth) < 1e-6
         assert torch.equal(operator(x), y)

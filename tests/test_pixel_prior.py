@@ -9,6 +9,7 @@ from torch import nn
 from undegrade.models.pixel import PixelNetwork, PixelPrior
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, Prior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.nodes.wall import left
 
 SIGMA = 2 * 25 / 255  # the classical 25 of 255, in [-1, 1] units
 
@@ -138,11 +139,11 @@ def test_the_level_is_an_input_of_the_network(prior, photo):
         assert 1e-4 < (outputs[a] - outputs[b]).abs().max() < 0.5
 
 
-def test_gradients_go_through_in_inference_mode(prior, draw):
+def test_gradients_go_through_in_a_node(prior, draw):
     x, u, sigma = draw(1, 3, 16, 16), draw(1, 3, 16, 16), levels(0.3)
     leaf = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(prior.denoise(leaf, sigma), leaf, u)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         _, pullback = torch.func.vjp(lambda z: prior.denoise(z, sigma), x)
         assert (pullback(u)[0] - expected).abs().max() < 1e-5
 

@@ -8,6 +8,7 @@ import torch
 from undegrade.models.pixel import PixelNetwork, PixelPrior
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, PriorSpec
 from undegrade.models.registry import innermost
+from undegrade.nodes.wall import left
 from undegrade.pipelines import tiled_prior
 from undegrade.pipelines.measurement import simulate
 from undegrade.pipelines.noise import per_sample_noise
@@ -59,7 +60,7 @@ def tiled(prior, tile=16, overlap=4, calls=0) -> TiledPrior:
 @pytest.mark.parametrize("calls", [0, 1, 4, 100])
 def test_a_pointwise_prior_does_not_see_the_tiles(size, calls, draw):
     x, inner = draw(3, 3, *size), GaussianPrior(std=0.5)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         x0_hat = tiled(inner, calls=calls).denoise(x, SIGMAS)
     assert x0_hat.shape == x.shape
     assert (x0_hat - inner.denoise(x, SIGMAS)).abs().max() < 1e-6
@@ -189,7 +190,7 @@ def test_automatic_calls_fill_the_free_memory_of_the_gpu(monkeypatch):
 def test_derivative_through_tiles(draw):
     """<J v, u> = <v, J^T u>, and J v is the difference quotient."""
     x, v, u = draw(2, 3, 37, 31), draw(2, 3, 37, 31), draw(2, 3, 37, 31)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         prior = tiled(convolutional(), calls=4)
 
         def f(state):
@@ -198,8 +199,8 @@ def test_derivative_through_tiles(draw):
         x0_hat, pull = torch.func.vjp(f, x)
         pushed = torch.func.jvp(f, (x,), (v,))[1]
         assert torch.allclose(x0_hat, f(x), atol=1e-6)
-        left, right = (pushed * u).sum(), (v * pull(u)[0]).sum()
-        assert torch.isclose(left, right, rtol=1e-4) and left.abs() > 1
+        ahead, back = (pushed * u).sum(), (v * pull(u)[0]).sum()
+        assert torch.isclose(ahead, back, rtol=1e-4) and ahead.abs() > 1
         h = 1e-2
         numeric = (f(x + h * v) - f(x - h * v)) / (2 * h)
         assert (numeric - pushed).norm() < 0.02 * pushed.norm()
@@ -227,7 +228,7 @@ def restored(prior, update, height: int, width: int) -> torch.Tensor:
     """The last canvas of a short run under inference_mode, as ComfyUI runs it."""
     truth = per_sample_noise([1, 2])(torch.empty(2, 3, height, width)).clamp(-1, 1)
     measurement = simulate(truth, Downscale(4), 0.05, per_sample_noise([3, 4]))
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         schedule = schedule_for(prior, SamplerOptions(steps=6, sigma_max=2.0))
         *_, last = restore(prior, measurement, schedule, update, per_sample_noise([5, 6]))
     return last.x0_hat

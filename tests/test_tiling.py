@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from undegrade.nodes.wall import left
 from undegrade.pipelines.tiling import TileGrid, gaussian_weight, opencv_gaussian_weight
 
 OFFICIAL = json.loads((Path(__file__).parent / "golden" / "invsr_tiles.json").read_text())
@@ -167,7 +168,7 @@ def test_only_one_strip_is_waited_for(draw):
 def test_derivative_is_the_adjoint(draw):
     grid = TileGrid(37, 5, 16, 4)
     x, u = draw(2, 1, 37, 5), draw(2 * grid.count, 1, 16, 16)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         cut, pull_cut = torch.func.vjp(grid.cut, x)
         stitched, pull_stitch = torch.func.vjp(grid.stitch, u)
         assert torch.isclose((cut * u).sum(), (x * pull_cut(u)[0]).sum(), rtol=1e-4)

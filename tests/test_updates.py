@@ -4,6 +4,7 @@ import pytest
 import torch
 from dense_twins import asymmetric, dense, dense_minimum, random_mask
 
+from undegrade.nodes.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.operators.canvas import NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
@@ -116,7 +117,9 @@ def test_a_linear_operator_is_passed_twice_a_step_and_once_more(draw):
         operator, x0_hat = Counted(asymmetric("replicate")), draw(2, 3, 9, 7)
         update = ConjugateGradient(j, tolerance=0.0, preconditioned=extra > 0)
         update(x0_hat, 1.0, Measurement(draw(2, 3, 9, 7), operator, 0.05))
-        assert (operator.forwards, operator.adjoints) == (j + 1 + extra, j + extra)
+        checked = 1  # the first pullback of an operator is held against its forward pass
+        passes = (operator.forwards - checked, operator.adjoints - checked)
+        assert passes == (j + 1 + extra, j + extra)
 
 
 @pytest.mark.parametrize("preconditioned", [False, True])
@@ -152,11 +155,11 @@ def test_nonlinear_steps_lower_the_objective(draw):
     assert (values[0] < 0.9 * objective(x0_hat)).all() and (values[1] < values[0]).all()
 
 
-def test_inference_mode_and_autocast_change_nothing(draw):
+def test_comfyuis_mode_and_autocast_change_nothing(draw):
     x0_hat, operator = draw(2, 3, 16, 12), Downscale(2)
     m = Measurement(draw(2, 3, 8, 6), operator, 0.05)
     plain = ConjugateGradient()(x0_hat, 1.0, m)
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         assert torch.equal(ConjugateGradient()(x0_hat, 1.0, m), plain)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ConjugateGradient()(x0_hat, 1.0, m), plain)

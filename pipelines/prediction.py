@@ -1,0 +1,60 @@
+"""What a prior predicts of a noisy state, with the pullback through the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..models.prior import Prior
+from .operators.adjoint import check_nonlinear
+from .schedule import karras
+
+ODE_END = 0.01  # where DAPS' short ODE ends, standard deviation in [-1, 1] units
+
+
+def predict(
+    prior: Prior,
+    x: Tensor,
+    sigma: float,
+    factor: int,
+    ode_steps: int,
+    backward: bool,
+    untried: bool = False,
+) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
+    """x0_hat of the state x, and u -> (d x0_hat / d x)^T u when `backward` is set, else None.
+
+    untried: hold that pullback against the prediction; raises `ArithmeticError` where they differ.
+    With ode_steps > 1 x0_hat comes from Euler steps of the probability-flow ODE from sigma down
+    to 0.01 (DAPS, section 3), with ode_steps network calls in all.
+    """
+
+    def x0_of(state: Tensor) -> Tensor:
+        levels = [sigma]
+        if ode_steps > 1 and sigma > ODE_END:
+            levels = karras(ode_steps, sigma, ODE_END).tolist()
+        for level, following in zip(levels, [*levels[1:], 0.0], strict=True):
+            x0 = prior.denoise(state, torch.full((state.shape[0],), level, device=x.device), factor)
+            state = x0 + following / level * (state - x0)
+        return state
+
+    if not backward:
+        return x0_of(x), None
+    x0_hat, derived = torch.func.vjp(x0_of, x)[:2]
+
+    def pullback(u: Tensor) -> Tensor:
+        return derived(u)[0]
+
+    if untried:
+        check_nonlinear(f"The prior {prior.spec.name}", x0_of, x, pullback, x0_hat)
+    return x0_hat, pullback
+
+
+def check_finite(x0_hat: Tensor, index: int, sigma: float) -> None:
+    """Raise `FloatingPointError` when the network's prediction has NaN or infinite values."""
+    if not torch.isfinite(x0_hat).all():
+        raise FloatingPointError(
+            f"The prior predicted NaN or infinite values at step {index} (noise level "
+            f"{sigma:.4g}); choose float32 for the prior, or another weight file."
+        )
