@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-# The value a widget has when its declaration names no default.
-EMPTY = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}
+# The value a widget has when its declaration names no default. IMAGECOMPARE, which only shows
+# pictures, is sent with the two addresses it begins with.
+EMPTY = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False, "IMAGECOMPARE": ["", ""]}
 SEEDS = ("seed", "noise_seed")
 UPLOADS = ("image_upload", "animated_image_upload", "video_upload", "audio_upload")
 
@@ -122,7 +123,12 @@ def _truth(value: Any) -> bool:
     raise TypeError(f"takes true or false, not {value!r}")
 
 
-READERS = {"INT": _integer, "FLOAT": _number, "STRING": _text, "BOOLEAN": _truth}
+def _unread(value: Any) -> Any:
+    return value
+
+
+READERS = {"INT": _integer, "FLOAT": _number, "STRING": _text, "BOOLEAN": _truth,
+           "IMAGECOMPARE": _unread}
 
 
 class Signature:

@@ -7,6 +7,7 @@ from . import (
     blurs,
     colors,
     feature_injection,
+    hosted_compare,
     inspect,
     interop,
     inversion,
@@ -93,5 +94,6 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeScoreRestoration": (inspect.ScoreRestoration, "Score Restoration"),
 }
 
-NODE_CLASS_MAPPINGS = {node_id: walled(cls) for node_id, (cls, _) in NODES.items()}
-NODE_DISPLAY_NAME_MAPPINGS = {node_id: title for node_id, (_, title) in NODES.items()}
+MENU = NODES | hosted_compare.lacking()
+NODE_CLASS_MAPPINGS = {node_id: walled(cls) for node_id, (cls, _) in MENU.items()}
+NODE_DISPLAY_NAME_MAPPINGS = {node_id: title for node_id, (_, title) in MENU.items()}

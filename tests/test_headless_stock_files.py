@@ -14,6 +14,17 @@ from undegrade.headless.folders import Folders, fill_in, fill_in_widgets, write_
 H, W = 37, 31
 
 
+# Comparing
+
+
+def test_compare_writes_what_is_connected(call, folders):
+    left, right = torch.zeros(1, H, W, 3), torch.ones(2, H, W, 3)
+    both = call("ImageCompare", image_a=left, image_b=right)["ui"]
+    assert [len(both[side]) for side in ("a_images", "b_images")] == [1, 2]
+    assert all(shown["type"] == "temp" for side in both.values() for shown in side)
+    assert list(call("ImageCompare", image_b=right)["ui"]) == ["b_images"]
+
+
 # Loading
 
 

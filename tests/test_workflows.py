@@ -19,6 +19,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
 NEEDS_WEIGHTS = {"nonlinear_deblur": "GOPRO_wVAE.pth", "diffusers_prior": "a diffusers folder"}
 COMFYUI = json.loads((Path(__file__).parent / "comfyui_nodes.json").read_text())  # of 0.3.64
+LEGIBLE, TITLE = 0.7, 30  # of the canvas: a zoom at which text is drawn well; pixels above a node
 SMALL = {  # enough to run every node, for a picture of 48x40
     "UndegradePosteriorSampler": {"steps": 3, "samples": 2},
     "UndegradeLangevinMeasurementUpdate": {"iterations": 2},
@@ -72,6 +73,27 @@ def test_seeds_are_fixed(path):
     for node in nodes_of(path):
         words = [v for v in node.get("widgets_values") or [] if isinstance(v, str)]
         assert not {"randomize", "increment", "decrement"} & set(words)
+
+
+@each
+def test_it_opens_at_a_legible_zoom(path):
+    """The frontend fits a template's nodes, 10 pixels around them, into 3/4 of its 1600x1000."""
+    boxes = [(*n["pos"], *n["size"]) for n in nodes_of(path)]
+    width = max(x + w for x, _, w, _ in boxes) - min(x for x, *_ in boxes)
+    height = max(y + h for _, y, _, h in boxes) - min(y - TITLE for _, y, *_ in boxes)
+    assert min(0.75 * 1600 / (width + 20), 0.75 * 1000 / (height + 20)) >= LEGIBLE
+    assert json.loads(path.read_text())["extra"]["ds"]["scale"] >= LEGIBLE
+
+
+@each
+def test_it_compares_before_and_after(path):
+    (compare,) = [n for n in nodes_of(path) if n["type"] == "ImageCompare"]
+    left, right = compare["inputs"]
+    assert (left["name"], right["name"]) == ("image_a", "image_b")
+    links = {link[0]: tuple(link[1:3]) for link in json.loads(path.read_text())["links"]}
+    saved = [n for n in nodes_of(path) if n["type"] == "SaveImage"]
+    assert links[right["link"]] in {links[n["inputs"][0]["link"]] for n in saved}
+    assert links[left["link"]] != links[right["link"]]
 
 
 @each

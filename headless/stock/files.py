@@ -126,6 +126,30 @@ class PreviewImage(SaveImage):
         return {"required": {"images": ("IMAGE",)}, "hidden": SaveImage.INPUT_TYPES()["hidden"]}
 
 
+class ImageCompare(PreviewImage):
+    """Writes the two pictures that ComfyUI shows with a slider to the folder of previews."""
+
+    FUNCTION = "compare"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, dict]:
+        """The pictures; `compare_view` is the slider itself."""
+        return {"required": {}, "hidden": SaveImage.INPUT_TYPES()["hidden"],
+                "optional": {"image_a": ("IMAGE",), "image_b": ("IMAGE",),
+                             "compare_view": ("IMAGECOMPARE",)}}
+
+    def compare(self, image_a: Tensor | None = None, image_b: Tensor | None = None,
+                compare_view: object = None, prompt: Mapping | None = None,
+                extra_pnginfo: Mapping | None = None) -> dict:
+        """Write what is connected."""
+        sides, shown = {"a": image_a, "b": image_b}, {}
+        for side, images in sides.items():
+            if images is not None:
+                saved = self.save_images(images, f"comfy.compare.{side}", prompt, extra_pnginfo)
+                shown[f"{side}_images"] = saved["ui"]["images"]
+        return {"ui": shown}
+
+
 class MaskPreview(SaveImage):
     """Writes masks (B, H, W) as grey pictures to the folder of previews."""
 
@@ -184,6 +208,7 @@ def _picture(image: Tensor) -> Image.Image:
 
 
 NODES = {"LoadImage": LoadImage, "LoadImageMask": LoadImageMask, "SaveImage": SaveImage,
-         "PreviewImage": PreviewImage, "MaskPreview": MaskPreview}
+         "PreviewImage": PreviewImage, "ImageCompare": ImageCompare, "MaskPreview": MaskPreview}
 TITLES = {"LoadImage": "Load Image", "LoadImageMask": "Load Image (as Mask)",
-          "SaveImage": "Save Image", "PreviewImage": "Preview Image"}
+          "SaveImage": "Save Image", "PreviewImage": "Preview Image",
+          "ImageCompare": "Compare Images"}

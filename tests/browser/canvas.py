@@ -19,11 +19,12 @@ SETTINGS = {  # what a first start would show on top of the graph
     "Comfy.VueNodes.Enabled": False,
 }
 # Said with no pack installed too: files that a fresh user has not, help pages by language, what is
-# not the server (it is refused), what a newer frontend asks an older server for, and a setting that
-# is set before it is known.
+# not the server (it is refused), what a newer frontend asks an older server for, a setting that is
+# set before it is known, and that `READY` looks for the graph before it is there.
 NOT_OURS = ("user.css", "/api/userdata", "/en.md", "ERR_FAILED", "Error fetching file size",
             "/api/jobs", "[Jobs API]", "Failed to fetch queue", "global_subgraphs",
-            "index_logo.json", "(reading 'id')")  # fmt: skip
+            "index_logo.json", "(reading 'id')", "missingModelMetadata",
+            "graph accessed before initialization")  # fmt: skip
 READY = """() => window.app?.extensionManager && window.app.graph && window.app.canvas
     && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"""
 SHOWN = """() => {

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from browser.conftest import WORKFLOWS
+from browser.test_opening import LEGIBLE, outside_the_page
 from PIL import Image
 
 from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
@@ -80,10 +81,34 @@ def test_the_templates_are_there_with_their_pictures(open_canvas):
             page.wait_for_timeout(250)
         else:
             pytest.fail(f"{path.stem} is not there with its picture of {wanted} pixels")
-    card.click()
-    page.wait_for_function("(count) => app.graph.nodes.length === count",
-                           arg=len(json.loads(path.read_text())["nodes"]))  # fmt: skip
     assert canvas.problems == []
+
+
+@pytest.fixture(scope="module")
+def chooser(open_canvas):
+    """A page whose workflows all come from the Templates dialog."""
+    canvas = open_canvas()
+    yield canvas
+    canvas.close()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_template_opens_whole_and_legible(chooser, path):
+    page, workflow = chooser.page, json.loads(path.read_text())
+    chooser.problems.clear()
+    page.get_by_role("button", name="Templates").first.click()
+    shown = page.get_by_role("dialog").first
+    page.wait_for_timeout(1000)  # it comes in slowly
+    shown.get_by_text("undegrade", exact=True).click(timeout=60_000)
+    shown.get_by_placeholder("Search").fill(path.stem)
+    shown.get_by_text(path.stem, exact=True).first.click(timeout=60_000)
+    page.wait_for_function("(id) => app.graph.id === id", arg=workflow["id"])
+    page.wait_for_timeout(700)
+    chooser.shoot(f"template_{path.stem}")
+    view = chooser.shown()
+    assert view["scale"] >= LEGIBLE
+    assert outside_the_page(view) == []
+    assert chooser.complaints() == [] and chooser.problems == []
 
 
 def test_sockets_have_the_packs_colours(canvas):

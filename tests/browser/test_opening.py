@@ -7,7 +7,7 @@ import pytest
 from browser.conftest import FOLDER, WORKFLOWS
 from comfyui.graphs import catalog, graph
 
-LEGIBLE = 0.6  # below this scale the canvas draws no text
+LEGIBLE = 0.7  # below 0.6 the canvas draws no text
 KEPT = ("type", "pos", "size", "mode", "title", "widgets_values", "color", "bgcolor")
 
 
@@ -39,12 +39,7 @@ def test_nothing_is_missing_and_nobody_complains(opened):
 def test_the_first_view_shows_all_of_it_in_legible_letters(opened):
     shown = opened[2].shown()
     assert shown["scale"] >= LEGIBLE
-    boxes = [node["box"] for node in shown["nodes"].values()] + list(shown["groups"].values())
-    for side in (0, 1):
-        near = min(box[side] for box in boxes)
-        far = max(box[side] + box[side + 2] for box in boxes)
-        assert (near + shown["offset"][side]) * shown["scale"] > 40  # the canvas may lie under bars
-        assert (far + shown["offset"][side]) * shown["scale"] < shown["seen"][side]
+    assert outside_the_page(shown) == []
 
 
 def test_nodes_and_groups_stand_clear_of_each_other(opened):
@@ -80,7 +75,8 @@ def test_save_writes_what_was_opened(opened):
     for node in workflow["nodes"]:
         kept = again[node["id"]]
         assert {k: kept.get(k) or None for k in KEPT} == {k: node.get(k) or None for k in KEPT}
-        assert plugs(kept) == plugs(node)
+        assert plugs(kept)[:len(plugs(node))] == plugs(node)
+        assert not any(plug[2] for plug in plugs(kept)[len(plugs(node)):])  # what newer core adds
         for name, value in node["properties"].items():
             assert kept["properties"][name] == value
 
@@ -105,6 +101,14 @@ def plugs(node: dict) -> list[tuple]:
     """The linked inputs and the outputs of a node."""
     linked = [(i["name"], i["type"], i["link"]) for i in node["inputs"] if i["link"]]
     return linked + [(o["name"], o["type"], sorted(o["links"] or [])) for o in node["outputs"]]
+
+
+def outside_the_page(shown: dict) -> list[str]:
+    """What sticks out of what the user sees; the canvas may lie under bars of 40 pixels."""
+    boxes = {node["title"]: node["box"] for node in shown["nodes"].values()} | shown["groups"]
+    return [title for title, box in boxes.items() for s in (0, 1)
+            if (box[s] + shown["offset"][s]) * shown["scale"] <= 40
+            or (box[s] + box[s + 2] + shown["offset"][s]) * shown["scale"] >= shown["seen"][s]]
 
 
 def cross(one: list[float], two: list[float]) -> bool:

@@ -60,6 +60,10 @@ LASTING = """() => Object.fromEntries(app.graph.nodes.map((node) => [node.id, {
     widgets: node.widgets?.map((widget) => widget.name) ?? [] }]))"""
 
 
+CORES = "[data-testid=image-compare-viewport]"
+LOADED = """(box) => [...box.querySelectorAll("img")].every((image) => image.naturalWidth > 0)"""
+
+
 def click_run(canvas, name: str, tag: str) -> dict:
     """Open a workflow, press Run, wait for its end; returns what was seen while it ran."""
     workflow = json.loads((FOLDER / f"{name}.json").read_text())
@@ -123,6 +127,18 @@ def test_pictures_and_words_have_room(done):
     for node in done[0].run(LASTING).values():  # a preview takes all the room below it
         previews = [name for name in node["widgets"] if name.startswith("$$")]
         assert node["widgets"][len(node["widgets"]) - len(previews):] == previews
+
+
+def test_a_slider_lies_between_before_and_after(done):
+    canvas = done[0]
+    compare = canvas.page.locator(CORES if canvas.html else ".undegrade-compare").first
+    compare.wait_for()
+    assert compare.locator("img").count() == 2
+    assert compare.evaluate(LOADED)
+    box = compare.bounding_box()
+    canvas.page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    clip = compare.locator("img").nth(1).evaluate("(image) => image.style.clipPath")
+    assert re.search(r"inset\(0(px)? 7[3-7]", clip), clip
 
 
 def test_words_are_neither_saved_nor_sent(done):
