@@ -20,6 +20,7 @@ import torch
 
 from ..models.prior import Prior
 from ..models.registry import innermost, networks_of
+from .wall import settle
 
 PRIOR_FOLDER = "diffusion_priors"
 PREVIEW_SIDE = 512  # pixels
@@ -36,8 +37,8 @@ ProgressSink = Callable[[str | None, int, int], None]
 class HostedPrior(Protocol):
     """A prior whose network belongs to ComfyUI, which must prepare it for a run."""
 
-    def running(self) -> AbstractContextManager[object]:
-        """Prepared while the block runs."""
+    def running(self) -> AbstractContextManager[torch.device]:
+        """Prepared while the block runs; the device it computes on."""
         ...
 
 
@@ -100,16 +101,17 @@ def check_interrupted() -> None:
 
 @contextmanager
 def running(prior: Prior) -> Iterator[torch.device]:
-    """The prior's networks on the compute device while the block runs.
+    """The prior's networks on the device they compute on, which is given, while the block runs.
 
     ComfyUI's memory management brings them there and may take them away again afterwards. A prior
-    that is ComfyUI's own (`HostedPrior`) prepares and releases itself.
+    that is ComfyUI's own (`HostedPrior`) prepares and releases itself, on a device of its own.
     """
-    target, inner = device(), innermost(prior)
+    inner = innermost(prior)
     if isinstance(inner, HostedPrior):
-        with inner.running():
+        with inner.running() as target:
             yield target
         return
+    target = device()
     place(networks_of(inner), target)
     yield target
 
@@ -118,21 +120,33 @@ def place(networks: list[torch.nn.Module], target: torch.device) -> None:
     """Bring networks onto `target`, under ComfyUI's ModelPatcher where there is one.
 
     Whole: the layers are torch's own, which cannot fetch what was left behind as ComfyUI's can.
+    Ordinary tensors afterwards, whatever ComfyUI has made of them on the way.
     """
-    management, patching = comfy("comfy.model_management"), comfy("comfy.model_patcher")
-    if not (management and patching):
+    management = comfy("comfy.model_management")
+    if management and comfy("comfy.model_patcher"):
+        offload = management.unet_offload_device()
+        for network in networks:
+            patcher = getattr(network, PATCHER, None)
+            if patcher is None or patcher.load_device != target:
+                inside = patcher.model if patcher else Placed(network)
+                setattr(network, PATCHER, patcher_of(inside, target, offload))
+        patchers = [getattr(network, PATCHER) for network in networks]
+        with torch.inference_mode():  # as ComfyUI's own nodes load
+            management.load_models_gpu(patchers, force_full_load=True)
+    else:
         for network in networks:
             torch.nn.Module.to(network, target)
-        return
-    offload = management.unet_offload_device()
     for network in networks:
-        if not hasattr(network, PATCHER):
-            patcher = patching.ModelPatcher(
-                Placed(network), load_device=target, offload_device=offload
-            )
-            setattr(network, PATCHER, patcher)
-    patchers = [getattr(network, PATCHER) for network in networks]
-    management.load_models_gpu(patchers, force_full_load=True)
+        settle(network)
+
+
+def patcher_of(
+    network: torch.nn.Module, load_device: torch.device, offload_device: torch.device
+) -> Any:
+    """ComfyUI's ModelPatcher of a network of torch's layers, of the kind that its own get."""
+    patching = comfy("comfy.model_patcher")
+    kind = getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
+    return kind(network, load_device=load_device, offload_device=offload_device)
 
 
 @dataclass

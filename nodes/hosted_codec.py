@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .host import comfy
-
-T = TypeVar("T")
-DERIVATIVE_MEMORY = 4  # of what ComfyUI reserves for a plain decode: the backward pass keeps it all
-
-
-class Residency:
-    """Which of two models ComfyUI has on the device for us, the network or the autoencoder.
-
-    Where both fit this asks once each; where they do not they take turns.
-    """
-
-    def __init__(self) -> None:
-        self.current: Any = None
-
-    def bring(self, key: Any, load: Callable[[], object]) -> None:
-        """`load()` unless `key` is the one that is there."""
-        if self.current != key:
-            self.current = None
-            outside_derivatives(load)
-            self.current = key
-
-
-def outside_derivatives(work: Callable[[], T]) -> T:
-    """`work()` in a thread of its own.
-
-    Under `torch.func` every tensor that is made is bound to the derivative being taken, which
-    moved weights must not be. The transforms belong to a thread, and so does inference mode, which
-    ComfyUI runs in and `torch.func` leaves.
-    """
-
-    def quietly() -> T:
-        with torch.inference_mode():
-            return work()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(quietly).result()
+from .hosted_weights import DERIVATIVE_MEMORY, Residency, asked, loose, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,23 +29,38 @@ class VAECodec:
     to_range: tuple[float, float] = (1.0, 0.0)
     residency: Residency = field(default_factory=Residency)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latent_format", loose(self.latent_format))
+
+    @cached_property
+    def patcher(self) -> Any:
+        """The autoencoder's, for derivatives; see `hosted_weights.whole`."""
+        return whole(self.vae.patcher)
+
     def encode(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, c, H / factor, W / factor), the mode of the posterior."""
         vae = self.vae
         self._bring(image.shape, vae.memory_used_encode(image.shape, vae.vae_dtype))
-        pixels = vae.process_input((image + 1) / 2).to(vae.device, vae.vae_dtype)
-        z = vae.first_stage_model.encode(pixels).to(image.device).float()
-        return self.latent_format.process_in(z)
+
+        def ask() -> Tensor:
+            pixels = vae.process_input((image + 1) / 2).to(vae.device, vae.vae_dtype)
+            return self.patcher.model.encode(pixels).to(image.device).float()
+
+        return self.latent_format.process_in(asked([self.patcher], image, ask))
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, c, h, w) -> (B, 3, factor h, factor w), in [-1, 1] but not clipped."""
         vae, (a, b) = self.vae, self.to_range
         memory = DERIVATIVE_MEMORY * vae.memory_used_decode(z.shape, vae.vae_dtype)
         self._bring(z.shape, memory)
-        latents = self.latent_format.process_out(z).to(vae.device, vae.vae_dtype)
+
+        def ask() -> Tensor:
+            latents = self.latent_format.process_out(z).to(vae.device, vae.vae_dtype)
+            return self.patcher.model.decode(latents).to(z.device).float()
+
         fused = comfy("comfy.model_management").xformers_enabled_vae()
         with self.plain_attention() if fused else nullcontext():
-            decoded = vae.first_stage_model.decode(latents).to(z.device).float()
+            decoded = asked([self.patcher], z, ask)
         return decoded if (a, b) == (1.0, 0.0) else a * decoded + b
 
     def process_latent_in(self, samples: Tensor) -> Tensor:
@@ -104,7 +84,7 @@ class VAECodec:
     def plain_attention(self) -> Iterator[None]:
         """The autoencoder's attention written out, for derivatives that fused kernels lack."""
         plain = comfy("comfy.ldm.modules.diffusionmodules.model").normal_attention
-        modules = self.vae.first_stage_model.modules()
+        modules = self.patcher.model.modules()
         blocks = [m for m in modules if "optimized_attention" in vars(m)]
         kept = [block.optimized_attention for block in blocks]
         try:
@@ -118,5 +98,5 @@ class VAECodec:
     def _bring(self, shape: torch.Size, memory: float) -> None:
         """The autoencoder onto its device, with room for pictures or latents of this shape."""
         load = comfy("comfy.model_management").load_models_gpu
-        patcher = self.vae.patcher
-        self.residency.bring(("vae", shape), lambda: load([patcher], memory_required=memory))
+        given = {"memory_required": memory, "force_full_load": True}
+        self.residency.bring(("vae", shape), lambda: load([self.patcher], **given))

@@ -24,29 +24,49 @@ from ..models.codec import Codec
 from ..models.prior import PriorSpec
 from ..pipelines.step import column
 from .host import comfy
-from .hosted_codec import Residency, outside_derivatives
+from .hosted_tiles import controls, has_hooks
+from .hosted_weights import (
+    DERIVATIVE_MEMORY,
+    Residency,
+    asked,
+    derived,
+    dynamic,
+    loose_conditioning,
+    outside_derivatives,
+    whole,
+)
+from .wall import freed
 
 TIMED = {"timestep_start", "timestep_end", "control", "hooks"}  # may differ from level to level
 
 
 @dataclass
 class Session:
-    """A guider that is ready for states of up to one batch and of one size, while a run lasts."""
+    """A guider that is ready for states of up to one batch and of one size, while a run lasts.
+
+    backward: ready for derivatives too, from the first one on.
+    """
 
     stack: ExitStack
     guider: Any = None
     shape: torch.Size = field(default_factory=lambda: torch.Size((0,)))
+    backward: bool = False
 
-    def fits(self, shape: torch.Size) -> bool:
+    def fits(self, shape: torch.Size, backward: bool) -> bool:
         """Whether what is prepared serves states of this shape."""
-        return shape[1:] == self.shape[1:] and shape[0] <= self.shape[0]
+        sized = shape[1:] == self.shape[1:] and shape[0] <= self.shape[0]
+        return sized and (self.backward or not backward)
 
-    def prepare(self, guider: Any, shape: torch.Size) -> None:
+    def prepare(self, guider: Any, shape: torch.Size, backward: bool) -> None:
         """Ready for this shape, whatever it was ready for before."""
         self.stack.close()
-        self.shape = torch.Size((0,))
-        self.guider = self.stack.enter_context(prepared(guider, shape))
+        self.shape, self.backward = torch.Size((0,)), self.backward or backward
+        self.guider = self.stack.enter_context(prepared(guider, shape, self.backward))
         self.shape = shape
+
+    def load(self) -> None:
+        """The guider's models back onto the device."""
+        load_network(self.guider, self.shape, self.backward)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +85,25 @@ class GuiderPrior:
     sessions: list[Session] = field(default_factory=list, repr=False)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Prepared at the first prediction, and released when the block ends, however it does."""
+    def running(self) -> Iterator[torch.device]:
+        """Prepared at the first prediction, and released when the block ends, however it does.
+
+        Gives the device that the model computes on, which may not be ComfyUI's default one.
+        """
         with ExitStack() as stack:
             self.sessions.append(Session(stack))
             try:
-                yield
+                yield self.guider.model_patcher.load_device
             finally:
                 self.sessions.pop()
                 self.residency.current = None
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
-        """x0_hat of every sample; see `Prior`."""
-        guider = self._ready(x.shape)
+        """x0_hat of every sample; see `Prior`.
+
+        Raises `ValueError` under a derivative that ComfyUI has no way for.
+        """
+        guider = self._ready(x.shape, derived(x))
         level = sigma / (1 + sigma) if self.flow else sigma
         x = x * column(1 - level, x) if self.flow else x
         if is_timed(guider.conds) and len(set(sigma.tolist())) > 1:  # it asks the first level only
@@ -85,22 +111,24 @@ class GuiderPrior:
             return torch.cat([ask(guider, one, at) for one, at in pairs])
         return ask(guider, x, level)
 
-    def _ready(self, shape: torch.Size) -> Any:
+    def _ready(self, shape: torch.Size, backward: bool) -> Any:
         """The guider prepared for this shape, its network on the device."""
         if not self.sessions:
             raise RuntimeError("A prior from a guider works inside a run only (host.running).")
         session = self.sessions[-1]
-        if not session.fits(shape):
+        if not session.fits(shape, backward):
             self.residency.current = None
-            outside_derivatives(lambda: session.prepare(self.guider, shape))
+            outside_derivatives(lambda: session.prepare(self.guider, shape, backward))
             self.residency.current = "network"
-        self.residency.bring("network", lambda: load_network(session.guider, session.shape))
+        self.residency.bring("network", session.load)
         return session.guider
 
 
 def ask(guider: Any, x: Tensor, level: Tensor) -> Tensor:
     """The guider's x0 of x, (B, C, h, w), at its own noise levels, (B,)."""
-    return guider(x, level, model_options=guider.run_options, seed=0).float()
+    models = [guider.model_patcher, *guider.loaded_models]
+    options = guider.run_options
+    return asked(models, x, lambda: guider(x, level, model_options=options, seed=0).float())
 
 
 def is_timed(conds: dict[str, list[dict[str, Any]]]) -> bool:
@@ -108,17 +136,43 @@ def is_timed(conds: dict[str, list[dict[str, Any]]]) -> bool:
     return any(TIMED & entry.keys() for entries in conds.values() for entry in entries)
 
 
-def load_network(guider: Any, shape: torch.Size) -> None:
-    """A prepared guider's models back onto the device."""
+def load_network(guider: Any, shape: torch.Size, backward: bool = False) -> None:
+    """A prepared guider's models back onto the device; all of their weights for a derivative."""
     needs = comfy("comfy.sampler_helpers").estimate_memory
     memory, least = needs(guider.model_patcher, shape, guider.conds)
     models = [guider.model_patcher, *guider.loaded_models]
     load = comfy("comfy.model_management").load_models_gpu
-    load(models, memory_required=memory, minimum_memory_required=least)
+    memory = DERIVATIVE_MEMORY * memory if backward else memory
+    sizes = {"memory_required": memory, "minimum_memory_required": least}
+    load(models, **sizes, force_full_load=backward)
+
+
+def network_for_derivatives(patcher: Any, conds: dict[str, list[dict[str, Any]]]) -> Any:
+    """The patcher to take derivatives through.
+
+    Raises `ValueError` for ControlNets, whose results ComfyUI adds in place, for conditioning that
+    changes weights in place, and for a model that dynamic VRAM can give in no other way.
+    """
+    name = type(patcher.model).__name__
+    found = "a ControlNet" if any(controls(conds)) else "hooks" if has_hooks(conds) else ""
+    if found:
+        raise ValueError(
+            f"The guider's conditioning has {found}, through which ComfyUI has no derivative; take "
+            "it off, or use CG Measurement Update."
+        )
+    own = whole(patcher)
+    if dynamic(own):
+        raise ValueError(
+            f"ComfyUI's dynamic VRAM fetches the weights of {name} inside of every operation, and "
+            "its loader knows no other way, so no derivative can be taken through it; load it with "
+            "Load Checkpoint or Load Diffusion Model, start ComfyUI with --disable-dynamic-vram, "
+            "or use CG Measurement Update."
+        )
+    return own
 
 
 @contextmanager
-def prepared(guider: Any, shape: torch.Size) -> Iterator[Any]:
+def prepared(guider: Any, shape: torch.Size, backward: bool = False) -> Iterator[Any]:
     """A copy of the guider, ready to be asked about states of this shape.
 
     As in `CFGGuider.sample` and what it calls: hooks registered, models loaded with memory for the
@@ -126,6 +180,8 @@ def prepared(guider: Any, shape: torch.Size) -> Iterator[Any]:
     """
     samplers, helpers = comfy("comfy.samplers"), comfy("comfy.sampler_helpers")
     patcher, own = guider.model_patcher, copy.copy(guider)
+    if backward:
+        own.model_patcher = patcher = network_for_derivatives(patcher, guider.original_conds)
     own.conds = {name: [c.copy() for c in given] for name, given in guider.original_conds.items()}
     own.model_options = options_clone(guider.model_options)
     samplers.preprocess_conds_hooks(own.conds)
@@ -143,6 +199,8 @@ def prepared(guider: Any, shape: torch.Size) -> Iterator[Any]:
             patcher, shape, own.conds, own.model_options
         )
         stack.callback(lambda: helpers.cleanup_models(own.conds, own.loaded_models))
+        if backward:
+            load_network(own, shape, backward)
         device = patcher.load_device
         dtype = patcher.model_dtype()
         samplers.cast_to_load_options(own.model_options, device=device, dtype=dtype)
@@ -156,6 +214,8 @@ def prepared(guider: Any, shape: torch.Size) -> Iterator[Any]:
         levels = own.inner_model.model_sampling.sigmas.flip(0).to(device)
         levels = torch.cat([levels, levels.new_zeros(1)])
         own.run_options.setdefault("transformer_options", {})["sample_sigmas"] = levels
+        with torch.inference_mode(False):
+            own.conds, own.run_options = loose_conditioning(own.conds), freed(own.run_options)
         yield own
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..pipelines.adadiffsr import RegionRun
 from ..pipelines.feature_injection import Injection
+from ..pipelines.out_of_memory import out_of_memory
 from ..pipelines.region_report import report
 from ..pipelines.regions import RegionOptions, Task
 from ..pipelines.step_policy import THRESHOLD, StepPolicy
@@ -37,6 +38,7 @@ from .hosted_levels import PIXELS, check_regressor, checked, half_of, informatio
 from .hosted_patches import GAINS, TILES, one_level, refuse_caches
 from .hosted_prior import load_network
 from .hosted_tiles import Cutter, TiledConditioning, boundaries, has_hooks
+from .hosted_weights import outside_derivatives
 from .interop import levels_of, native_size
 from .regions import PREVIEW_EVERY, remaining
 from .wall import freed, outside
@@ -102,7 +104,8 @@ class RegionSampler:
         run = self.run_of(task, asked)
         place_starts(run, sampling)
         if getattr(model_wrap.inner_model, "model_lowvram", False):  # estimated for the canvas
-            load_network(model_wrap, torch.Size((run.batch, noise.shape[1], grid.tile, grid.tile)))
+            tiles = torch.Size((run.batch, noise.shape[1], grid.tile, grid.tile))
+            outside_derivatives(lambda: load_network(model_wrap, tiles))
         show(run, callback)
         logging.getLogger(__name__).info("Region-Adaptive Sampler: %s", report(run))
         return grid.stitch(run.predictions()).to(noise)
@@ -146,8 +149,8 @@ class Asked:
         host.check_interrupted()
         try:
             return self.ask(x, sigma, tiles)
-        except torch.cuda.OutOfMemoryError:
-            if len(tiles) == 1:
+        except RuntimeError as error:
+            if not out_of_memory(error) or len(tiles) == 1:
                 raise
         host.comfy("comfy.model_management").soft_empty_cache()
         half = len(tiles) // 2

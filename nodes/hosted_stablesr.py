@@ -21,9 +21,12 @@ from torch import Tensor, nn
 from ..models.feature_injection import StructInjection
 from ..models.stablesr import BLOCKS, StableSRNetwork
 from ..pipelines.tiling import TileGrid
+from . import host
 from .host import comfy
 from .hosted_patches import GAINS, TILES
 from .hosted_tiles import Cutter
+from .hosted_weights import at, outside_derivatives
+from .wall import settle, slots_of
 
 KEY = "undegrade_stablesr"
 UNET = "diffusion_model"
@@ -65,9 +68,8 @@ class StructCondition:
 
         Conditionings follow one another in the batch and see the same z_lr at the same timestep.
         """
+        bring_whole(self.network, x.device)  # parts stay behind where too little was free
         weight = next(self.network.parameters())
-        if weight.device != x.device:  # too large for what was free when the model was loaded
-            self.network.to(x.device)
         chunks = len(options.get("cond_or_uncond", [0]))
         count = len(x) // chunks
         z = self.seen(count, x.shape[-2:], options)
@@ -82,7 +84,7 @@ class StructCondition:
         A sampler without regions knows of no gains.
         """
         assert self.injection is not None
-        self.injection.to(maps[0].device)
+        bring_whole(self.injection, maps[0].device)
         sigma = options["sigmas"].float()
         gains = options.get(GAINS, torch.zeros(len(sigma), 2)).to(sigma)
         found = self.injection([m.float() for m in maps], gains, sigma)
@@ -128,11 +130,17 @@ class ModulatedLayers(nn.Sequential):
         return self.condition.modulate(self.block, super().forward(input))
 
 
+def bring_whole(network: nn.Module, device: torch.device) -> None:
+    """Every weight of a network of torch's layers onto a device, as ordinary tensors."""
+    held = [held for module in network.modules() for _, _, held in slots_of(module)]
+    if not all(at(tensor, device) for tensor in held):
+        outside_derivatives(lambda: nn.Module.to(network, device), as_comfyui=False)
+        settle(network)
+
+
 def patcher_of(network: StableSRNetwork, model: Any) -> Any:
     """ComfyUI's ModelPatcher of a module, on the devices of a MODEL."""
-    return comfy("comfy.model_patcher").ModelPatcher(
-        network, load_device=model.load_device, offload_device=model.offload_device
-    )
+    return host.patcher_of(network, model.load_device, model.offload_device)
 
 
 def patched(

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+Slots = dict[str, Any]  # where a module keeps its parameters, its buffers or its plain attributes
 
 
 @contextmanager
@@ -69,3 +71,23 @@ def normal(tensor: Tensor) -> Tensor:
     return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
         tensor.untyped_storage(), *place
     )
+
+
+def slots_of(module: nn.Module) -> Iterator[tuple[Slots, str, Tensor]]:
+    """Every tensor that a module itself holds, and where."""
+    for slots in (module._parameters, module._buffers, vars(module)):
+        yield from [(slots, k, held) for k, held in slots.items() if isinstance(held, Tensor)]
+
+
+def settle(network: nn.Module) -> None:
+    """Every inference tensor of a network replaced by a normal one on the same memory.
+
+    ComfyUI moves weights under inference mode, which makes them such tensors.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        for module in network.modules():
+            for slots, name, held in slots_of(module):
+                if held.is_inference():
+                    own = normal(held)
+                    is_weight = slots is module._parameters
+                    slots[name] = nn.Parameter(own, requires_grad=False) if is_weight else own

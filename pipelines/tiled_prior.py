@@ -27,6 +27,7 @@ from ..models.codec import Codec
 from ..models.prior import Prior, PriorSpec
 from .operators.canvas import pad_reflect
 from .options import Options, option
+from .out_of_memory import out_of_memory
 from .tiling import TileGrid, check_tile
 
 SHARE = 0.7  # of the free memory that automatic calls fill
@@ -151,11 +152,12 @@ class TiledPrior:
         """A network call; None where the GPU ran out of memory, and fewer tiles shall be tried."""
         try:
             return self.call(tiles, sigmas, factor)
-        except torch.cuda.OutOfMemoryError:  # the class that ComfyUI calls OOM_EXCEPTION
-            if len(tiles) == 1:
+        except RuntimeError as error:
+            if not out_of_memory(error) or len(tiles) == 1:
                 raise
-            self.budget.limit = len(tiles) // 2
-            return None
+        torch.cuda.empty_cache()  # what the card ran out of may not be torch's own pool
+        self.budget.limit = len(tiles) // 2
+        return None
 
     def call(self, tiles: Tensor, sigmas: Tensor, factor: int) -> Tensor:
         """A network call; the first of the automatic ones on CUDA is measured."""

@@ -6,7 +6,7 @@ import torch
 from node_calls import call
 from torch import nn
 
-from undegrade.nodes import host, hosted_codec, hosted_prior
+from undegrade.nodes import host, hosted_codec, hosted_prior, hosted_tiles, hosted_weights
 
 SIGMAS = torch.linspace(-3.5, 2.7, 50).exp()  # 0.03 to 14.9
 
@@ -75,7 +75,8 @@ class Patcher:
 
     def __init__(self, sampling, latents, config, log):
         self.sampling, self.latents, self.log, self.hook_mode = sampling, latents, log, "speed"
-        self.model = SimpleNamespace(model_config=config, model_sampling=sampling)
+        self.model = nn.Module()
+        self.model.model_config, self.model.model_sampling = config, sampling
 
     def get_model_object(self, name):
         return {"model_sampling": self.sampling, "latent_format": self.latents}[name]
@@ -152,6 +153,10 @@ class Autoencoder(nn.Module):
         return self.attention(z)[:, :3].repeat_interleave(4, 2).repeat_interleave(4, 3)
 
 
+def loadable(name, model):  # a ModelPatcher that is only loaded
+    return SimpleNamespace(name=name, model=model, load_device=torch.device("cpu"))
+
+
 class VAE:
     """comfy.sd.VAE, with latents of 4 channels and a side a fourth of the picture's."""
 
@@ -159,12 +164,9 @@ class VAE:
         self.first_stage_model = Autoencoder()
         self.latent_channels, self.latent_dim, self.downscale_ratio = 4, 2, 4
         self.vae_dtype, self.device = torch.float32, torch.device("cpu")
-        self.patcher = SimpleNamespace(name="vae")
+        self.patcher = loadable("vae", self.first_stage_model)
 
-    def process_input(self, image):
-        return image
-
-    process_output = process_input
+    process_input = process_output = staticmethod(lambda image: image)
 
     def memory_used_decode(self, shape, dtype):
         return 100 * shape[0]
@@ -183,7 +185,7 @@ def modules(log):
 
     def prepare_sampling(patcher, shape, conds, options):
         log.append(("prepare", tuple(shape)))
-        return patcher.model, conds, [SimpleNamespace(name="controlnet")]
+        return patcher.model, conds, [loadable("controlnet", nn.Module())]
 
     def process_conds(model, noise, conds, device, latent, mask, seed):
         assert latent is not None and not latent.any()
@@ -191,10 +193,6 @@ def modules(log):
             for entry in entries:
                 entry["goal"] = entry["target"]
         return conds
-
-    def load_models_gpu(models, memory_required=0, minimum_memory_required=None):
-        names = [getattr(model, "name", "network") for model in models]
-        log.append(("load", names, memory_required))
 
     return {
         "comfy.samplers": SimpleNamespace(
@@ -215,7 +213,9 @@ def modules(log):
             create_model_options_clone=lambda options: {k: dict(v) for k, v in options.items()}
         ),
         "comfy.model_management": SimpleNamespace(
-            load_models_gpu=load_models_gpu,
+            load_models_gpu=lambda models, memory_required=0, **_: log.append(
+                ("load", [getattr(m, "name", "network") for m in models], memory_required)
+            ),
             xformers_enabled_vae=bool,
             get_torch_device=lambda: Patcher.load_device,
             intermediate_device=lambda: Patcher.load_device,
@@ -237,7 +237,7 @@ class SD15:
 def install(monkeypatch) -> list:
     """ComfyUI for one test; returns the log."""
     known = modules(log := [])
-    for owner in (host, hosted_codec, hosted_prior):
+    for owner in (host, hosted_codec, hosted_prior, hosted_tiles, hosted_weights):
         monkeypatch.setattr(owner, "comfy", known.get)
     return log
 

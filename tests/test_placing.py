@@ -58,6 +58,33 @@ def test_it_keeps_one_patcher_and_its_own_tensors(loads):
     assert list(network.state_dict()) == names and len(list(network.modules())) == 1
 
 
+def test_it_gets_the_patcher_that_comfyuis_own_networks_get(loads):
+    class Core(ModelPatcher):
+        pass
+
+    host.comfy("comfy.model_patcher").CoreModelPatcher = Core
+    host.place([torch.nn.Linear(2, 2)], torch.device("cpu"))
+    assert type(loads[0][0][0]) is Core
+
+
+def test_another_device_is_another_patcher_of_the_same_network(loads):
+    network = torch.nn.Linear(2, 2)
+    host.place([network], torch.device("cpu"))
+    host.place([network], torch.device("meta"))
+    (first,), (second,) = (patchers for patchers, _ in loads)
+    assert second.load_device == torch.device("meta") and first.model is second.model
+
+
+def test_weights_that_comfyui_moved_under_inference_mode_are_ordinary_again(loads):
+    network = torch.nn.Linear(2, 2).requires_grad_(False)
+    host.place([network], torch.device("cpu"))
+    with torch.inference_mode():
+        getattr(network, host.PATCHER).model.double()
+    assert network.weight.is_inference()
+    host.place([network], torch.device("cpu"))
+    assert not network.weight.is_inference() and not network.bias.is_inference()
+
+
 def test_a_network_that_nobody_has_any_more_is_freed(loads):
     network = torch.nn.Linear(2, 2)
     host.place([network], torch.device("cpu"))

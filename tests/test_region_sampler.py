@@ -23,6 +23,7 @@ from region_guiders import (
 
 from undegrade.nodes import hosted_region_sampler
 from undegrade.nodes.hosted_tiles import boundaries
+from undegrade.pipelines.out_of_memory import ACCELERATOR
 from undegrade.pipelines.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
 
@@ -202,8 +203,7 @@ def test_progress_counts_calls_and_ends_with_the_result(monkeypatch):
 
 
 def test_cancel_stops_before_the_next_call(comfyui):
-    class CancelledError(Exception):
-        pass
+    class CancelledError(Exception): ...
 
     guider = Guider(entry(control=Control(places(1, 8))))
 
@@ -217,14 +217,15 @@ def test_cancel_stops_before_the_next_call(comfyui):
     assert len(guider.calls) == 3 and guider.conds["positive"][0]["control"].cond_hint is None
 
 
-def test_out_of_memory_halves_the_batch_and_gives_the_same():
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, ACCELERATOR])
+def test_out_of_memory_halves_the_batch_and_gives_the_same(error):
     class Small(Guider):
         most, refused = 2, []
 
         def __call__(self, x, sigma, model_options, seed):
             if len(x) > self.most:
                 self.refused.append(len(x))
-                raise torch.cuda.OutOfMemoryError
+                raise error("CUDA error: out of memory")
             return super().__call__(x, sigma, model_options, seed)
 
     small = Small()
@@ -232,7 +233,7 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same():
     assert torch.equal(ours, plain) and max(len(call[1]) for call in small.calls) == 2
     assert small.refused == [5, 3]  # never again
     small.most = 0
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(error):
         run(small, sampler())
 
 

@@ -21,6 +21,7 @@ from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 
 OutOfMemory = torch.cuda.OutOfMemoryError
+Accelerator = getattr(torch, "AcceleratorError", RuntimeError)
 SIGMAS = torch.tensor([0.1, 1.0, 3.0])
 
 
@@ -30,6 +31,7 @@ class Recording:
 
     room: int = 1000
     error: type[Exception] = OutOfMemory
+    words: str = "no room"
     spec: PriorSpec = field(default_factory=lambda: PriorSpec(multiple_of=4, native_size=16))
     calls: list = field(default_factory=list)
     codec = GaussianPrior().codec
@@ -37,7 +39,7 @@ class Recording:
     def denoise(self, x, sigma, factor=1):
         self.calls.append((tuple(x.shape), factor))
         if len(x) > self.room:
-            raise self.error("no room")
+            raise self.error(self.words)
         return GaussianPrior(std=0.5).denoise(x, sigma)
 
 
@@ -158,7 +160,13 @@ def test_out_of_memory_halves_the_calls_and_that_is_remembered(draw):
     assert recording.calls[0][0][0] == 2
 
 
-@pytest.mark.parametrize("error", [RuntimeError, MemoryError, KeyError])
+def test_an_accelerators_word_for_it_counts_too(draw):
+    recording = Recording(3, Accelerator, "CUDA error: out of memory")
+    tiled(recording, calls=16).denoise(draw(3, 3, 37, 31), SIGMAS)
+    assert [shape[0] for shape, _ in recording.calls][:3] == [16, 8, 4]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, Accelerator, MemoryError, KeyError])
 def test_other_errors_are_passed_on_at_once(error, draw):
     recording = Recording(room=3, error=error)
     with pytest.raises(error):

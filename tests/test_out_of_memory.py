@@ -1,0 +1,46 @@
+"""All that means out of memory, and nothing else."""
+
+import pytest
+import torch
+
+from undegrade.pipelines import out_of_memory as module
+from undegrade.pipelines.out_of_memory import out_of_memory
+
+
+class DriverError(RuntimeError):
+    """torch.AcceleratorError, which not every version has and none lets us give a code."""
+
+    def __init__(self, words, code=None):
+        super().__init__(words)
+        if code is not None:
+            self.error_code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (torch.OutOfMemoryError("no room"), True),
+        (torch.cuda.OutOfMemoryError("no room"), True),
+        (DriverError("CUDA error: out of memory"), True),
+        (DriverError("HIP error: Out of Memory"), True),
+        (DriverError("CUDA error: ...", 2), True),
+        (DriverError("CUDA error: an illegal memory access was encountered", 700), False),
+        (DriverError("CUDA error: device-side assert triggered"), False),
+        (RuntimeError("the picture of a room that is out of memory"), False),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_what_means_out_of_memory(error, answer, monkeypatch):
+    monkeypatch.setattr(module, "ACCELERATOR", DriverError)
+    assert out_of_memory(error) is answer
+
+
+def test_where_torch_has_no_such_error_words_tell(monkeypatch):
+    monkeypatch.setattr(module, "ACCELERATOR", RuntimeError)  # before torch 2.8
+    assert out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert not out_of_memory(RuntimeError("CUDA error: invalid argument"))
+
+
+def test_it_is_torchs_own_class():
+    expected = getattr(torch, "AcceleratorError", RuntimeError)
+    assert module.ACCELERATOR is expected and out_of_memory(expected("CUDA error: out of memory"))
