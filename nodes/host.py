@@ -20,6 +20,7 @@ import torch
 
 from ..models.prior import Prior
 from ..models.registry import innermost, networks_of
+from .hosted_networks import patchers_for
 from .wall import settle
 
 PRIOR_FOLDER = "diffusion_priors"
@@ -32,7 +33,6 @@ ProgressSink = Callable[[str | None, int, int], None]
 """(title, value, total) -> None."""
 
 
-
 @runtime_checkable
 class HostedPrior(Protocol):
     """A prior whose network belongs to ComfyUI, which must prepare it for a run."""
@@ -42,17 +42,7 @@ class HostedPrior(Protocol):
         ...
 
 
-class Placed(torch.nn.Module):
-    """A network as ModelPatcher takes it, which sets a `device` where those of diffusers have a
-    property."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-
 _sink: ProgressSink | None = None
-PATCHER = "_undegrade_patcher"  # a network keeps its own, so that both go when nobody has it
 
 
 def comfy(module: str) -> Any:
@@ -122,15 +112,9 @@ def place(networks: list[torch.nn.Module], target: torch.device) -> None:
     Whole: the layers are torch's own, which cannot fetch what was left behind as ComfyUI's can.
     Ordinary tensors afterwards, whatever ComfyUI has made of them on the way.
     """
-    management = comfy("comfy.model_management")
-    if management and comfy("comfy.model_patcher"):
-        offload = management.unet_offload_device()
-        for network in networks:
-            patcher = getattr(network, PATCHER, None)
-            if patcher is None or patcher.load_device != target:
-                inside = patcher.model if patcher else Placed(network)
-                setattr(network, PATCHER, patcher_of(inside, target, offload))
-        patchers = [getattr(network, PATCHER) for network in networks]
+    management, patching = comfy("comfy.model_management"), comfy("comfy.model_patcher")
+    if management and patching:
+        patchers = patchers_for(patching, networks, target, management.unet_offload_device())
         with torch.inference_mode():  # as ComfyUI's own nodes load
             management.load_models_gpu(patchers, force_full_load=True)
     else:
@@ -138,15 +122,6 @@ def place(networks: list[torch.nn.Module], target: torch.device) -> None:
             torch.nn.Module.to(network, target)
     for network in networks:
         settle(network)
-
-
-def patcher_of(
-    network: torch.nn.Module, load_device: torch.device, offload_device: torch.device
-) -> Any:
-    """ComfyUI's ModelPatcher of a network of torch's layers, of the kind that its own get."""
-    patching = comfy("comfy.model_patcher")
-    kind = getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
-    return kind(network, load_device=load_device, offload_device=offload_device)
 
 
 @dataclass

@@ -60,9 +60,9 @@ class Session:
     def prepare(self, guider: Any, shape: torch.Size, backward: bool) -> None:
         """Ready for this shape, whatever it was ready for before."""
         self.stack.close()
-        self.shape, self.backward = torch.Size((0,)), self.backward or backward
-        self.guider = self.stack.enter_context(prepared(guider, shape, self.backward))
-        self.shape = shape
+        self.shape, backward = torch.Size((0,)), self.backward or backward
+        self.guider = self.stack.enter_context(prepared(guider, shape, backward))
+        self.shape, self.backward = shape, backward
 
     def load(self) -> None:
         """The guider's models back onto the device."""
@@ -153,7 +153,7 @@ def network_for_derivatives(patcher: Any, conds: dict[str, list[dict[str, Any]]]
     Raises `ValueError` for ControlNets, whose results ComfyUI adds in place, for conditioning that
     changes weights in place, and for a model that dynamic VRAM can give in no other way.
     """
-    name = type(patcher.model).__name__
+    name = type(getattr(patcher.model, "model_config", patcher.model)).__name__
     found = "a ControlNet" if any(controls(conds)) else "hooks" if has_hooks(conds) else ""
     if found:
         raise ValueError(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..models.feature_injection import StructInjection
 from ..models.stablesr import BLOCKS, StableSRNetwork
 from ..pipelines.tiling import TileGrid
-from . import host
+from . import hosted_networks
 from .host import comfy
 from .hosted_patches import GAINS, TILES
 from .hosted_tiles import Cutter
@@ -140,7 +140,8 @@ def bring_whole(network: nn.Module, device: torch.device) -> None:
 
 def patcher_of(network: StableSRNetwork, model: Any) -> Any:
     """ComfyUI's ModelPatcher of a module, on the devices of a MODEL."""
-    return host.patcher_of(network, model.load_device, model.offload_device)
+    patching = comfy("comfy.model_patcher")
+    return hosted_networks.patcher_of(patching, network, model.load_device, model.offload_device)
 
 
 def patched(

@@ -88,7 +88,26 @@ def whole(patcher: Any) -> Any:
     it is none, or its loader did not tell ComfyUI how to make one."""
     if not dynamic(patcher) or patcher.cached_patcher_init is None:
         return patcher
-    return outside_derivatives(patcher.get_non_dynamic_delegate)
+
+    def stand_in() -> Any:
+        made = patcher.get_non_dynamic_delegate()
+        for module in made.model.modules():
+            convert(module)
+        return made
+
+    return outside_derivatives(stand_in)
+
+
+def convert(module: torch.nn.Module) -> None:
+    """A layer's tensors into the number format that its model computes in, which ComfyUI notes
+    beside them: it leaves them as the file has them, since it means to convert what it fetches."""
+    for slots, name, held in slots_of(module):
+        wanted = getattr(module, f"{name}_comfy_model_dtype", None)
+        if wanted in (None, held.dtype) or type(held) not in (Tensor, torch.nn.Parameter):
+            continue
+        given = held.to(wanted)
+        is_weight = slots is module._parameters
+        slots[name] = torch.nn.Parameter(given, requires_grad=False) if is_weight else given
 
 
 @contextmanager

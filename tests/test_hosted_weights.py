@@ -83,7 +83,7 @@ def test_a_plain_call_is_comfyuis_and_gives_an_ordinary_tensor(layer):
 def test_weights_that_stay_off_the_device_are_refused(layer):
     elsewhere = SimpleNamespace(model=layer, load_device=torch.device("meta"))
     with (
-        pytest.raises(ValueError, match=r"keeps weights of Layer off meta \(weight\), so no derivative"),
+        pytest.raises(ValueError, match=r"keeps weights of Layer off meta \(weight\)"),
         hosted_weights.differentiable([elsewhere]),
     ):
         pass
@@ -95,9 +95,13 @@ def test_a_dynamic_model_has_a_stand_in_or_gives_its_weights(layer):
         assert (key, return_weight, force_cast) == ("weight", True, True)
         return torch.tensor([4.0, 4.0], device=device_to)
 
-    given = {"is_dynamic": lambda: True, "get_non_dynamic_delegate": lambda: "stand-in"}
+    stand_in = patcher(Layer())
+    stand_in.model.weight_comfy_model_dtype = torch.float64  # the file's is not the model's
+    given = {"is_dynamic": lambda: True, "get_non_dynamic_delegate": lambda: stand_in}
     known = patcher(layer, cached_patcher_init=(print, ()), **given)
-    assert hosted_weights.whole(known) == "stand-in"
+    assert hosted_weights.whole(known) is stand_in
+    assert stand_in.model.weight.dtype == torch.float64
+    assert stand_in.model.buffer.dtype == torch.float32
     unknown = patcher(layer, cached_patcher_init=None, patch_weight_to_device=fetch, **given)
     assert hosted_weights.whole(unknown) is unknown
     old = patcher(layer)
@@ -132,9 +136,9 @@ def test_a_derivative_is_refused_where_a_prediction_is_not(log, draw):
             torch.func.vjp(lambda state: prior.denoise(state, torch.ones(1)), x)
 
 
-def test_a_run_has_the_hosted_models_own_device(log, monkeypatch):
-    prior = wrapped(log)[1]
-    monkeypatch.setattr(fakes.Patcher, "load_device", torch.device("meta"))
+def test_a_run_has_the_hosted_models_own_device(log):
+    guider, prior = wrapped(log)
+    guider.model_patcher.load_device = torch.device("meta")  # by Select Model Device
     assert host.device() == CPU
     with host.running(prior) as device:
         assert device == torch.device("meta")

@@ -9,6 +9,7 @@ import torch
 from diffusers_folders import pixel_network
 
 from undegrade.nodes import host
+from undegrade.nodes.hosted_networks import PATCHER
 
 
 class ModelPatcher:
@@ -79,7 +80,7 @@ def test_weights_that_comfyui_moved_under_inference_mode_are_ordinary_again(load
     network = torch.nn.Linear(2, 2).requires_grad_(False)
     host.place([network], torch.device("cpu"))
     with torch.inference_mode():
-        getattr(network, host.PATCHER).model.double()
+        getattr(network, PATCHER).model.double()
     assert network.weight.is_inference()
     host.place([network], torch.device("cpu"))
     assert not network.weight.is_inference() and not network.bias.is_inference()

@@ -103,6 +103,27 @@ def pictures(path: str) -> dict[str, torch.Tensor]:
     return found
 
 
+def through_a_controlnet(path: str) -> str:
+    """What is said of derivatives through one."""
+    from node_calls import photo
+
+    model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(path, output_clip=False)
+    guider = small.guider(model, 1)
+    guider.set_conds(controlled(small.conditioning(1)))
+    operator = call("UndegradeDownscale", factor=4)[0]
+    given = {
+        "prior": call("UndegradePriorFromGuider", guider=guider, vae=vae)[0],
+        "measurement": call("UndegradeDegradeImage", image=photo(), operator=operator)[1],
+        "steps": 3, "sigma_max": 5.0,
+    }  # fmt: skip
+    assert call("UndegradePosteriorSampler", **given)[0].isfinite().all()  # by the decoder alone
+    try:
+        call("UndegradePosteriorSampler", update=call(UPDATES["dps"])[0], **given)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
 def main() -> None:
     comfy.utils.set_progress_bar_enabled(False)
     small.pack()
@@ -110,9 +131,11 @@ def main() -> None:
     path = small.checkpoint()
     with torch.inference_mode():
         as_called = pictures(path)
+        refused = through_a_controlnet(path)
     with torch.inference_mode(False), torch.no_grad():
         ordinary = pictures(path)
     facts = {
+        "refused": refused,
         "difference": {k: (v - ordinary[k]).abs().max().item() for k, v in as_called.items()},
         "pictures": {k: v.flatten()[::517].tolist() for k, v in as_called.items()},
     }
