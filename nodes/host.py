@@ -72,7 +72,7 @@ def outputs() -> tuple[torch.device, torch.dtype]:
     management = comfy("comfy.model_management")
     if not management:
         return torch.device("cpu"), torch.float32
-    asked = getattr(management, "intermediate_dtype", None)  # since 0.16
+    asked = getattr(management, "intermediate_dtype", None)  # since 0.17
     return management.intermediate_device(), asked() if asked else torch.float32
 
 

@@ -35,7 +35,7 @@ from ..pipelines.tiling import TileGrid, check_tile
 from ..pipelines.trained_gain import GainMaps
 from . import host
 from .hosted_levels import PIXELS, check_regressor, checked, half_of, information
-from .hosted_patches import GAINS, TILES, one_level, refuse_caches
+from .hosted_patches import GAINS, TILES, one_level, refuse_caches, refuse_canvas_bound
 from .hosted_prior import load_network
 from .hosted_tiles import Cutter, TiledConditioning, boundaries, has_hooks
 from .hosted_weights import outside_derivatives
@@ -84,6 +84,7 @@ class RegionSampler:
         z_lr = torch.zeros_like(noise) if latent_image is None else latent_image
         levels = checked(sigmas, noise)
         refuse_caches(extra_args["model_options"])
+        refuse_canvas_bound(extra_args["model_options"], noise.shape[1], "tiles of it")
         sampling = model_wrap.inner_model.model_sampling
         name = type(model_wrap.inner_model).__name__
         flow = levels_of(name, sampling)[3]

@@ -13,6 +13,7 @@ from ..models.latent import load_diffusers_prior
 from ..models.prior import MultiResolutionPrior, Prior
 from ..models.registry import BUILT_IN, load_pixel_prior
 from . import host
+from .hosted_patches import refuse_bound_prior
 from .widgets import expect, socket
 
 CATEGORY = "Undegrade/priors"
@@ -212,6 +213,8 @@ class MultiResolution:
     def wrap(self, prior: Prior, levels: int, switch_points: str) -> tuple[Prior]:
         """Attach the resolutions."""
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
+        if levels > 1:
+            refuse_bound_prior(prior, "smaller ones")
         if switch_points.strip():
             points = read_fractions(switch_points)
         else:

@@ -22,6 +22,7 @@ from ..pipelines.step_policy import StepPolicy
 from ..pipelines.tiling import TileGrid
 from ..pipelines.trained_gain import GainMaps, TrainedGain, trained_spans
 from . import host
+from .hosted_patches import refuse_bound_prior
 from .images import to_latent, to_mask, to_preview
 from .latents import read_latent
 from .tiles import PictureTiles
@@ -182,6 +183,7 @@ def information(
 def check_sockets(prior: Any, policy: Any, injection: Any, regressor: Any = None) -> None:
     """Raise `TypeError` for what is no prior, policy, injection or regressor."""
     expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
+    refuse_bound_prior(prior, "tiles of it")
     expect(policy or StepPolicy(), StepPolicy, "policy", "Step Policy or Calibrate Regions")
     if injection is not None and not callable(injection):
         expect(injection, FeatureInjection, "injection", "Feature Injection")

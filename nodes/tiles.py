@@ -10,6 +10,7 @@ from torch import Tensor
 from ..models.prior import Prior
 from ..pipelines.tiled_prior import TiledPrior, TileOptions
 from ..pipelines.tiling import TileGrid
+from .hosted_patches import refuse_bound_prior
 from .images import to_latent
 from .latents import PICTURE, Picture, encode, read_latent
 from .watched import InterruptiblePrior
@@ -65,6 +66,7 @@ class TiledPriorNode:
     def wrap(self, prior: Prior, tiles_per_call: int, **options: Any) -> tuple[Prior]:
         """The tiled prior; Cancel is heard between its network calls."""
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
+        refuse_bound_prior(prior, "tiles of it")
         inner = InterruptiblePrior(prior)
         return (TiledPrior(inner, TileOptions(**options), tiles_per_call),)
 

@@ -188,7 +188,7 @@ def test_mask_composite(call, operation, expected):
     ([1, {"a": "b"}], '[1, {"a": "b"}]'), ({1}, "{1}"),
 ])
 def test_preview_any(call, value, text):
-    assert call("PreviewAny", source=value) == {"ui": {"text": (text,)}}
+    assert call("PreviewAny", source=value) == {"ui": {"text": (text,)}, "result": (text,)}
 
 
 def test_primitives(folders):

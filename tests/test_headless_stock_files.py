@@ -160,8 +160,9 @@ def test_save_numbers_on(call, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("a_00007_.png", "a_b_00050_.png", "ab_00090_.png", "a_x.png", ".a_00099_.1.part"):
         (tmp_path / "out" / name).touch()
-    name = call("SaveImage", images=image, filename_prefix="a")["ui"]["images"][0]["filename"]
-    assert name == "a_00008_.png"
+    answer = call("SaveImage", images=image, filename_prefix="a")
+    assert answer["ui"]["images"][0]["filename"] == "a_00008_.png"
+    assert answer["result"][0] is image  # as it came
 
 
 def test_save_refuses(call):
@@ -174,8 +175,11 @@ def test_save_refuses(call):
 
 
 def test_previews_have_a_folder_of_their_own(call, tmp_path):
-    call("PreviewImage", images=torch.zeros(1, 2, 2, 3))
-    shown = call("MaskPreview", mask=torch.ones(2, 5, 4))["ui"]["images"]
+    pictures, masks = torch.rand(1, 2, 2, 3), torch.ones(2, 5, 4)
+    assert call("PreviewImage", images=pictures)["result"][0] is pictures
+    answer = call("MaskPreview", mask=masks)
+    shown = answer["ui"]["images"]
+    assert answer["result"][0] is masks
     assert [s["type"] for s in shown] == ["temp", "temp"]
     assert len(os.listdir(tmp_path / "out" / "preview")) == 3
     with Image.open(tmp_path / "out" / "preview" / shown[0]["filename"]) as saved:

@@ -1,9 +1,21 @@
 """IMAGE and MASK in and out: layout, range, grey, alpha, and what is refused."""
 
+from types import SimpleNamespace
+
+import numpy
 import pytest
 import torch
 
-from undegrade.nodes.images import Layout, to_image, to_mask, to_pixels, to_planes
+from undegrade.nodes import host
+from undegrade.nodes.images import (
+    Layout,
+    to_image,
+    to_latent,
+    to_mask,
+    to_pixels,
+    to_planes,
+    to_preview,
+)
 
 
 def picture(channels: int, batch: int = 2, height: int = 5, width: int = 7) -> torch.Tensor:
@@ -51,6 +63,26 @@ def test_half_precision_comes_out_as_float32_and_clipped():
     out = to_image(torch.tensor([-3.0, 0.0, 3.0], dtype=torch.float16).view(1, 3, 1, 1))
     assert out.dtype == torch.float32
     assert out.flatten().tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("asked", [torch.float16, torch.float32, None])
+def test_what_leaves_is_in_the_format_that_comfyui_asks_for(monkeypatch, asked):
+    known = SimpleNamespace(intermediate_device=lambda: torch.device("meta"))
+    if asked:  # an older ComfyUI does not ask
+        known.intermediate_dtype = lambda: asked
+    monkeypatch.setattr(host, "comfy", {"comfy.model_management": known}.get)
+    pixels, layout = to_pixels(picture(4).half())
+    assert pixels.dtype == layout.alpha.dtype == torch.float32
+    given = (to_image(pixels, layout), to_mask(layout.alpha), to_latent(pixels)["samples"])
+    expected = (torch.device("meta"), asked or torch.float32)
+    assert [(one.device, one.dtype) for one in given] == 3 * [expected]
+
+
+def test_a_preview_does_not_depend_on_it(monkeypatch):
+    pixels, _ = to_pixels(picture(3))
+    plain = numpy.asarray(to_preview(pixels))
+    monkeypatch.setattr(host, "outputs", lambda: (torch.device("meta"), torch.float16))
+    assert numpy.array_equal(numpy.asarray(to_preview(pixels)), plain) and plain.shape == (5, 7, 3)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,14 @@ def test_the_function_takes_exactly_the_declared_inputs(node_id):
     assert open_ended or named == set(inputs_of(node_id))
 
 
+@every_node
+def test_what_a_node_shows_is_shown_again_when_it_is_taken_from_the_cache(node_id):
+    """ComfyUI sends it again for output nodes, and for those that say so."""
+    cls = NODE_CLASS_MAPPINGS[node_id]
+    told_again = getattr(cls, "OUTPUT_NODE", False) or getattr(cls, "HAS_INTERMEDIATE_OUTPUT", False)
+    assert ('"ui"' in inspect.getsource(cls)) == told_again
+
+
 def signatures() -> dict:
     """Ids, sockets and widgets with their kinds: the promises to shared workflows."""
 

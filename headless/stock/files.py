@@ -76,10 +76,14 @@ class LoadImageMask(LoadImage):
 
 
 class SaveImage:
-    """Writes IMAGE (B, H, W, 1, 3 or 4), clipped to [0, 1], as PNGs that carry the workflow."""
+    """Writes IMAGE (B, H, W, 1, 3 or 4), clipped to [0, 1], as PNGs that carry the workflow.
+
+    Hands the pictures on as they came, as ComfyUI does since 0.33; 0.3.64 hands on nothing.
+    """
 
     folders: Folders
-    RETURN_TYPES: tuple[str, ...] = ()
+    RETURN_TYPES: tuple[str, ...] = ("IMAGE",)
+    RETURN_NAMES: tuple[str, ...] = ("images",)
     FUNCTION = "save_images"
     OUTPUT_NODE = True
     CATEGORY = "image"
@@ -112,7 +116,7 @@ class SaveImage:
                            compress_level=1 if temporary else 4)
             self.folders.write(path, save)
             shown.append({"filename": path.name, "subfolder": place.subfolder, "type": self.KIND})
-        return {"ui": {"images": shown}}
+        return {"ui": {"images": shown}, "result": (images,)}
 
 
 class PreviewImage(SaveImage):
@@ -153,6 +157,8 @@ class ImageCompare(PreviewImage):
 class MaskPreview(SaveImage):
     """Writes masks (B, H, W) as grey pictures to the folder of previews."""
 
+    RETURN_TYPES = ("MASK",)
+    RETURN_NAMES = ("mask",)
     FUNCTION = "save_mask"
     CATEGORY = "mask"
     KIND = "temp"
@@ -166,7 +172,8 @@ class MaskPreview(SaveImage):
                   extra_pnginfo: Mapping | None = None) -> dict:
         """Show each mask in three equal channels."""
         grey = mask.reshape(-1, *mask.shape[-2:], 1).expand(-1, -1, -1, 3)
-        return self.save_images(grey, prompt=prompt, extra_pnginfo=extra_pnginfo)
+        shown = self.save_images(grey, prompt=prompt, extra_pnginfo=extra_pnginfo)
+        return {**shown, "result": (mask,)}
 
 
 def read_frames(path: Source) -> list[Image.Image]:

@@ -14,20 +14,26 @@ def constant(value: Any) -> tuple:
 
 def preview_any(source: Any = None) -> dict:
     """The value as text: text as it is, numbers plainly, the rest as JSON where that works."""
+    text = as_text(source)
+    return {"ui": {"text": (text,)}, "result": (text,)}
+
+
+def as_text(source: Any) -> str:
+    """What `preview_any` shows."""
     if isinstance(source, str):
-        return {"ui": {"text": (source,)}}
+        return source
     if isinstance(source, bool | int | float) or source is None:
-        return {"ui": {"text": (str(source),)}}
+        return str(source)
     try:
-        return {"ui": {"text": (json.dumps(source),)}}
+        return json.dumps(source)
     except (TypeError, ValueError):
-        return {"ui": {"text": (str(source),)}}
+        return str(source)
 
 
 class PreviewAny:
     """Shows any value as text."""
 
-    RETURN_TYPES: tuple[str, ...] = ()
+    RETURN_TYPES: tuple[str, ...] = ("STRING",)
     FUNCTION = "main"
     OUTPUT_NODE = True
     CATEGORY = "utils"

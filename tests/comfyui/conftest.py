@@ -58,12 +58,14 @@ def photo(place):
     return path
 
 
-def start(base: Path, **environment: str) -> Server:
-    """A server with the pack and the probe; a context manager."""
+def start(base: Path, *flags: str, **environment: str) -> Server:
+    """A server with the pack and the probe; a context manager. flags: of its command line."""
     packs = {"undegrade": checkout.PACK, "probe": HERE / "probe"}
     given = {"UNDEGRADE_NUMBERS": str(base / "numbers"), **environment}
     (base / "numbers").mkdir(parents=True)
-    return Server(checkout.checkout(), checkout.python(), base, packs, given)
+    made = Server(checkout.checkout(), checkout.python(), base, packs, given)
+    made._command += flags
+    return made
 
 
 @pytest.fixture(scope="session")

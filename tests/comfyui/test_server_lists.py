@@ -7,6 +7,8 @@ import pytest
 from comfyui.checkout import PACK
 
 from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from undegrade.headless.folders import Folders
+from undegrade.headless.stock import stock_classes
 
 EXTENSION = "/extensions/undegrade"
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
@@ -15,6 +17,13 @@ WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 @pytest.fixture(scope="module")
 def object_info(server):
     return server.get("/object_info")
+
+
+def test_the_commands_own_nodes_hand_on_what_comfyuis_do(object_info, tmp_path):
+    """One later ComfyUI's may hand on more than an earlier's, and in the same places."""
+    for name, cls in stock_classes(Folders.around(WORKFLOWS[0], tmp_path)).items():
+        theirs = object_info[name]["output"]
+        assert list(cls.RETURN_TYPES)[: len(theirs)] == theirs, name
 
 
 def test_nothing_failed_to_import(server):

@@ -1,5 +1,5 @@
 """A node pack of the tests: keeps the numbers of pictures, which files round to 8 bits, and writes
-down which of Undegrade's nodes changed what all packs share."""
+down which of Undegrade's nodes changed what all packs share, and in which format they answered."""
 
 import importlib.util
 import json
@@ -11,6 +11,7 @@ import numpy
 
 NUMBERS = Path(os.environ["UNDEGRADE_NUMBERS"])
 CHANGES = NUMBERS / "changes.jsonl"
+FORMATS = NUMBERS / "formats.jsonl"
 
 
 class KeepNumbers:
@@ -38,12 +39,26 @@ def watch(cls, node_id, state):
     def watched(self, *given, **named):
         before = state.state()
         try:
-            return function(self, *given, **named)
+            answer = function(self, *given, **named)
+            with FORMATS.open("a") as file:
+                file.write(json.dumps([node_id, formats(cls, answer)]) + "\n")
+            return answer
         finally:
             with CHANGES.open("a") as file:
                 file.write(json.dumps([node_id, state.changed(before, state.state())]) + "\n")
 
     setattr(cls, cls.FUNCTION, watched)
+
+
+def formats(cls, answer):
+    """"IMAGE float32 cpu" and the like, of every picture, mask and latent of an answer."""
+    values = answer["result"] if isinstance(answer, dict) else answer
+    found = []
+    for kind, value in zip(cls.RETURN_TYPES, values, strict=True):
+        if kind in ("IMAGE", "MASK", "LATENT"):
+            tensor = value["samples"] if kind == "LATENT" else value
+            found.append(f"{kind} {tensor.dtype} {tensor.device}".replace("torch.", ""))
+    return found
 
 
 def watch_all(prompt):
