@@ -10,11 +10,14 @@ from comfyui.test_server_workflows import COMFYUI_ONLY, PUBLISHED
 
 HALF = "--fp16-intermediates"
 BUILT_IN = sorted(set(NAMES) - set(COMFYUI_ONLY) - set(PUBLISHED))
+HOSTED = ["prior_from_checkpoint", "region_adaptive_checkpoint", "invsr_one_step", "stablesr"]
 
 
 @pytest.fixture(scope="module")
-def half(place, photo):
+def half(place, photo, weights):
     """A server without previews, and with half precision where this ComfyUI has it; (it, has)."""
+    (place / "flags").mkdir()
+    (place / "flags" / "models").symlink_to(weights, target_is_directory=True)
     known = HALF in (checkout.checkout() / "comfy" / "cli_args.py").read_text()
     flags = ["--preview-method", "none", *([HALF] if known else [])]
     with start(place / "flags", *flags) as server:
@@ -22,7 +25,7 @@ def half(place, photo):
         yield server, known
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", BUILT_IN + HOSTED)
 def test_it_runs_and_shows_no_pictures_on_its_way(half, name):
     server, _ = half
     run = server.run(graph(name, catalog(server.get("/object_info"))))
