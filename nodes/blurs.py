@@ -130,9 +130,8 @@ class NonlinearBlurNode:
         return host.listed("file", file, blur_files(), BLURS)
 
     def make(self, file: str, **options: Any) -> tuple[Operator]:
-        """The operator, its network on the compute device."""
-        network = load_kernel_wizard(published_path(BLURS, file)).to(host.device())
-        return (NonlinearBlur(network, **options),)
+        """The operator, its network on the CPU: nodes that run it bring it to the pictures."""
+        return (NonlinearBlur(load_kernel_wizard(published_path(BLURS, file)), **options),)
 
 
 def blur_files() -> list[str]:

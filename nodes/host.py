@@ -20,6 +20,7 @@ import torch
 
 from ..models.prior import Prior
 from ..models.registry import innermost, networks_of
+from ..pipelines.operators.operator import Operator
 from .hosted_networks import patchers_for
 from .wall import settle
 
@@ -90,19 +91,22 @@ def check_interrupted() -> None:
 
 
 @contextmanager
-def running(prior: Prior) -> Iterator[torch.device]:
-    """The prior's networks on the device they compute on, which is given, while the block runs.
+def running(prior: Prior, operator: Operator | None = None) -> Iterator[torch.device]:
+    """The prior's networks, and the operator's, on the device they compute on, which is given,
+    while the block runs.
 
     ComfyUI's memory management brings them there and may take them away again afterwards. A prior
     that is ComfyUI's own (`HostedPrior`) prepares and releases itself, on a device of its own.
     """
-    inner = innermost(prior)
+    inner, others = innermost(prior), operator.networks if operator else ()
     if isinstance(inner, HostedPrior):
         with inner.running() as target:
+            if others:
+                place([*others], target)
             yield target
         return
     target = device()
-    place(networks_of(inner), target)
+    place([*networks_of(inner), *others], target)
     yield target
 
 

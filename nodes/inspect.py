@@ -12,6 +12,7 @@ from ..pipelines.measurement import Measurement
 from ..pipelines.metrics import lpips, psnr, ssim
 from ..pipelines.updates.conjugate_gradient import fletcher_reeves
 from .images import to_image, to_pixels
+from .operators import beside
 from .widgets import expect, socket
 
 CATEGORY = "Undegrade/inspect"
@@ -63,7 +64,8 @@ class MeasurementConsistency:
         expect(measurement, Measurement, "measurement", "Degrade Image or Measurement From Image")
         pixels, layout = to_pixels(image)
         operator = measurement.operator
-        y = for_batch(measurement.y, pixels.shape[0])
+        pixels = beside(operator, pixels)
+        y = for_batch(measurement.y.to(pixels.device), pixels.shape[0])
         residual = operator.observe(y - operator(pixels))
         seen = operator.observe(torch.ones_like(y)).mean()
         ratio = (residual.square().mean() / seen).sqrt().item() / measurement.noise_level
@@ -107,7 +109,8 @@ class ScoreRestoration:
     def score(self, image: Tensor, reference: Tensor, label: str) -> dict[str, Any]:
         """The scores of colours (alpha is not compared)."""
         pixels, _ = to_pixels(image)
-        truth = for_batch(to_pixels(reference, "reference")[0], pixels.shape[0])
+        truth, _ = to_pixels(reference, "reference")
+        truth = for_batch(truth.to(pixels.device), pixels.shape[0])
         if pixels.shape != truth.shape:
             raise ValueError(
                 f"image is {pixels.shape[-1]}x{pixels.shape[-2]} and reference "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from ..pipelines.noise import per_sample_noise
 from ..pipelines.noise_level import estimate_noise_level
 from ..pipelines.operators.operator import Operator
 from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels
+from .operators import beside
 from .widgets import SEED, Widget, expect, seed, socket, widgets_of
 
 CATEGORY = "Undegrade/degradation"
@@ -67,7 +69,8 @@ class DegradeImage:
         expect(operator, Operator, "operator", CONNECT_OPERATOR)
         pixels, layout = to_pixels(image)
         noise = per_sample_noise([seed + b for b in range(pixels.shape[0])])
-        m = simulate(pixels, operator, noise_level, noise)
+        m = simulate(beside(operator, pixels), operator, noise_level, noise)
+        m = replace(m, y=m.y.to(pixels.device))
         return to_image(m.y, layout), remember(m, layout)
 
 
@@ -102,7 +105,8 @@ class MeasurementFromImage:
         y, layout = to_pixels(image)
         m = Measurement(operator.observe(y), operator, noise_level)
         height, width = m.image_size
-        made = operator(y.new_zeros(y.shape[0], 3, height, width))
+        blank = y.new_zeros(y.shape[0], 3, height, width)
+        made = operator(beside(operator, blank))
         if made.shape != y.shape:
             raise ValueError(
                 f"The operator turns {width}x{height} pixels into {tuple(made.shape[-2:])}, but "

@@ -14,6 +14,7 @@ from ..pipelines.operators.inpainting import Inpainting
 from ..pipelines.operators.jpeg import JPEG
 from ..pipelines.operators.operator import Operator
 from ..pipelines.operators.phase_retrieval import PhaseRetrieval
+from . import host
 from .images import to_planes
 from .widgets import expect, options_node, socket
 
@@ -123,3 +124,13 @@ class ComposeNode:
         for name, operator in (("first", first), ("second", second)):
             expect(operator, Operator, name, "a degradation such as Gaussian Blur")
         return (Compose((first, second)),)
+
+
+def beside(operator: Operator, pixels: Tensor) -> Tensor:
+    """The pictures where the operator runs: where they are, or with its networks, if it has any,
+    on the compute device."""
+    if not operator.networks:
+        return pixels
+    target = host.device()
+    host.place([*operator.networks], target)
+    return pixels.to(target)

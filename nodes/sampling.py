@@ -113,7 +113,7 @@ class PosteriorSampler:
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
         expect(measurement, Measurement, "measurement", "Degrade Image or Measurement From Image")
         chosen = SamplerOptions(**options)
-        with host.running(prior) as device:
+        with host.running(prior, measurement.operator) as device:
             return run(
                 prior,
                 measurement,

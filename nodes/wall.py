@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -20,8 +20,31 @@ Slots = dict[str, Any]  # where a module keeps its parameters, its buffers or it
 
 @contextmanager
 def left() -> Iterator[None]:
-    """A block outside of inference mode, and without gradients."""
-    with torch.inference_mode(False), torch.no_grad():
+    """A block outside of inference mode, without gradients, in which float32 is float32."""
+    with torch.inference_mode(False), torch.no_grad(), full_float32():
+        yield
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """A block without TF32 (10 bits of mantissa): convolutions of cuDNN take it unless told not to.
+
+    What it was is so again afterwards, however the user or ComfyUI had said it.
+    """
+    with ExitStack() as stack:
+        for flags, newer in (
+            (torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None)),
+            (torch.backends.cuda.matmul, torch.backends.cuda.matmul),
+        ):
+            try:
+                owner, name, off = flags, "allow_tf32", False
+                kept = flags.allow_tf32
+            except RuntimeError:  # was said in torch's newer way, which does not mix with this one
+                owner, name, off = newer, "fp32_precision", "ieee"
+                kept = newer.fp32_precision  # type: ignore[union-attr]
+            if kept != off:
+                stack.callback(setattr, owner, name, kept)
+                setattr(owner, name, off)
         yield
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.codec import Codec, Identity, preview
 from ..models.prior import Prior, PriorSpec
@@ -134,6 +134,11 @@ class WatchedOperator(Operator):
     def surrogate(self, x: Tensor) -> Tensor:
         """The stand-in."""
         return self.operator.surrogate(x)
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Those it runs."""
+        return self.operator.networks
 
     def upsampled(self, factor: int) -> Operator | None:
         """A U, watched too."""

@@ -146,7 +146,8 @@ def restore(
     sigmas, factors, last = schedule.sigmas.tolist(), schedule.factors, schedule.steps - 1
     x = guessed(measurement, canvas, factors[0], codec)
     x = x + renoise * sigmas[0] * noise(x)
-    at = {f: level_operator(measurement, canvas, f, codec) for f in set(factors)}
+    level = {f: level_operator(measurement, canvas, f, codec) for f in set(factors)}
+    at = {f: replace(measurement, operator=a) for f, a in level.items()}  # checks y: a host wait
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
         changes = i < last and factors[i + 1] != factor
@@ -155,13 +156,12 @@ def restore(
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         x0_y, spread, source = x0_hat, sigma, noise
         if i < last:
-            at_level = replace(measurement, operator=at[factor])
             around = Surroundings(sigma_next, noise, i / schedule.steps, pullback, changes, factor)
-            if complementary and complement.exists(update, at[factor]):
-                spread, source = complement.reflected(noise, update, at_level, around)
-            x0_y = update(x0_hat, spread, at_level, around)
+            if complementary and complement.exists(update, level[factor]):
+                spread, source = complement.reflected(noise, update, at[factor], around)
+            x0_y = update(x0_hat, spread, at[factor], around)
             if factor == 1:
-                deterministic = switch(Updated(x0_hat, x0_y, spread, at_level, update))
+                deterministic = switch(Updated(x0_hat, x0_y, spread, at[factor], update))
         grid = schedule.grid[i].item()
         yield Step(i, last + 1, sigma, grid, factor, x, x0_hat, x0_y, deterministic, size)
         if i == last:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .operator import Operator
 
@@ -101,6 +101,11 @@ class Compose(Operator):
             return
         for operator in self.operators:
             x = operator.trusted_vjp(x)[0]
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All members'."""
+        return tuple(network for operator in self.operators for network in operator.networks)
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """(H, W) of the image at the chain's start."""

@@ -78,6 +78,11 @@ class ThroughDecoder(Operator):
             size = norms(v).clamp(min=1e-12)
         return size
 
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """A's; the decoder belongs to the prior."""
+        return self.operator.networks
+
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) of the latent."""
         height, width = self.operator.input_size(height, width)

@@ -64,6 +64,11 @@ class NonlinearBlur(Options, Operator):
         blurred = self.network((canvas + 1) / 2, code)
         return (2 * blurred[..., :height, :width] - 1).clamp(-1, 1)
 
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """G."""
+        return (self.network,) if isinstance(self.network, torch.nn.Module) else ()
+
     def code(self, canvas: Tensor) -> Tensor:
         """strength n for a canvas of (B, 3, H', W'): (1, code_channels, H' / stride, W' / stride).
 

@@ -64,6 +64,11 @@ class Operator(ABC):
         """y without the values that were not measured; all of it unless overridden."""
         return y
 
+    @property
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        """The networks it runs, which must lie where its images do; none unless overridden."""
+        return ()
+
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """(M_h, M_w) in float64 with A x = M_h x M_w^T for an image of height x width."""
         raise NotImplementedError(f"{type(self).__name__} is not separable.")

@@ -1,0 +1,153 @@
+"""What a card gives: times of runs and of network calls, host waits and peaks of memory.
+
+    python benchmarks/gpu.py --seconds 150
+
+Every figure goes to results/gpu.json as soon as it is known; what no longer fits into the time is
+left out, and said so. Without a CUDA device it runs on the CPU and leaves out waits and peaks:
+`--sides 64 --steps 3 --channels 32` shows in seconds that it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pack
+import torch
+from tasks import NOISE, TITLES, operators
+
+from undegrade.models.prior import MultiResolutionPrior, Prior
+from undegrade.models.registry import BUILT_IN, load_pixel_prior, networks_of
+from undegrade.nodes.wall import left
+from undegrade.pipelines.measurement import simulate
+from undegrade.pipelines.noise import per_sample_noise
+from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
+
+WIDTHS = (1, 1, 2, 2, 4, 4)  # of the published FFHQ network, in multiples of 128
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def ffhq_size(channels: int) -> torch.nn.Module:
+    """A network of the published FFHQ prior's size with 128 channels (93.6 M), random weights."""
+    from diffusers import UNet2DModel  # pyright: ignore[reportPrivateImportUsage]
+
+    down = ["ResnetDownsampleBlock2D"] * 4 + ["AttnDownBlock2D", "ResnetDownsampleBlock2D"]
+    up = ["ResnetUpsampleBlock2D", "AttnUpBlock2D"] + ["ResnetUpsampleBlock2D"] * 4
+    return UNet2DModel(
+        block_out_channels=tuple(channels * width for width in WIDTHS),
+        layers_per_block=1,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        attention_head_dim=min(64, channels),
+        resnet_time_scale_shift="scale_shift",
+    ).eval()
+
+
+def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+    """Wall-clock seconds, with what the card still had to do."""
+    on_cuda = device.type == "cuda"
+    if on_cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if on_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def waits_of(work: Callable[[], Any]) -> int:
+    """How often torch made the host wait for the card."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            work()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in seen)
+
+
+def run_of(prior: Prior, task: str, side: int, steps: int, device: torch.device):
+    """A default run of a task on a random picture."""
+    truth = 0.4 * per_sample_noise([0])(torch.zeros(1, 3, side, side))
+    m = simulate(truth.to(device), operators(1, side)[task], NOISE, per_sample_noise([1]))
+    options = SamplerOptions(steps=steps)
+
+    def run() -> None:
+        for _ in restore(
+            prior, m, schedule_for(prior, options), ConjugateGradient(), per_sample_noise([2]),
+            renoise=options.renoise, complementary=options.complementary,
+        ):  # fmt: skip
+            pass
+
+    return run
+
+
+def runs(asked: argparse.Namespace, device: torch.device):
+    """(title, seconds, waits a step, peak in MiB) of the built-in prior, size by size."""
+    prior = MultiResolutionPrior(load_pixel_prior(BUILT_IN))
+    for network in networks_of(prior):
+        network.to(device)
+    for side in asked.sides:
+        for task, title in TITLES.items():
+            run, short = (run_of(prior, task, side, n, device) for n in (asked.steps, 3))
+            short()  # constants and kernels
+            waits = peak = None
+            if device.type == "cuda":
+                waits = waits_of(run) / asked.steps
+                torch.cuda.reset_peak_memory_stats()
+            seconds = seconds_of(run, device)
+            if device.type == "cuda":
+                peak = torch.cuda.max_memory_allocated() / 2**20
+            yield f"{title}, {side}x{side}", seconds, waits, peak
+
+
+def calls(asked: argparse.Namespace, device: torch.device):
+    """(title, seconds of a call, None, None) of a network of FFHQ's size."""
+    network = ffhq_size(asked.channels).to(device)
+    for name, dtype in DTYPES.items():
+        torch.nn.Module.to(network, dtype)  # diffusers' own warns
+        for side in asked.call_sides:
+            x = torch.zeros(1, 3, side, side, dtype=dtype, device=device)
+            t = torch.zeros(1, device=device)
+
+            def call(x: torch.Tensor = x, t: torch.Tensor = t) -> Any:
+                return network(x, t)
+
+            call()
+            took = sorted(seconds_of(call, device) for _ in range(3))[1]
+            yield f"FFHQ-size network, {name}, {side}x{side}", took, None, None
+
+
+def main() -> None:
+    """Measure until done or out of time, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--call-sides", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--channels", type=int, default=128)
+    asked = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    end, rows, left_out = time.monotonic() + asked.seconds, [], False
+    with left():
+        for source in (runs, calls):
+            for row in source(asked, device):
+                rows.append(["-" if figure is None else figure for figure in row])
+                pack.write_results("gpu", {"device": name, "rows": rows, "complete": False})
+                if left_out := time.monotonic() > end:
+                    break
+    pack.write_results("gpu", {"device": name, "rows": rows, "complete": not left_out})
+    print(f"{name}, torch {torch.__version__}")
+    print(pack.table(["work", "s", "waits a step", "peak MiB"], rows))
+    if left_out:
+        print(f"Out of time after {asked.seconds:g} s; the rest was left out.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Every node gives on a card what it gives on the CPU."""
+
+import pytest
+import torch
+from every_node import small_inputs
+from node_calls import call, inputs_of
+
+from undegrade import NODE_CLASS_MAPPINGS
+
+PICTURES = ("IMAGE", "MASK", "LATENT")
+pytestmark = pytest.mark.usefixtures("comfyui")
+
+
+def figures(value):
+    """The tensors and numbers in what a node gives, in order, on the CPU."""
+    if isinstance(value, torch.Tensor):
+        return [value.detach().cpu().double()]
+    if isinstance(value, float):
+        return [torch.tensor(value, dtype=torch.float64)]
+    if isinstance(value, dict):
+        return [f for part in value.values() for f in figures(part)]
+    if isinstance(value, (tuple, list)):
+        return [f for part in value for f in figures(part)]
+    return []
+
+
+def moved(value, device):
+    """An IMAGE, a MASK or a LATENT on a device."""
+    if isinstance(value, dict):
+        return {**value, "samples": value["samples"].to(device)}
+    return None if value is None else value.to(device)
+
+
+def difference(a, b):
+    """The largest difference, as a part of the largest value."""
+    assert [f.shape for f in a] == [f.shape for f in b]
+    largest = 0.0
+    for x, y in ((x, y) for x, y in zip(a, b, strict=True) if x.numel()):
+        same = (x == y) | (x.isnan() & y.isnan())  # infinite, or not measured
+        scale = torch.where(x.isfinite(), x, 0).abs().max().clamp(min=1)
+        largest = max(largest, (torch.where(same, 0, x - y).abs().max() / scale).item())
+    return largest
+
+
+@pytest.mark.parametrize("node_id", list(NODE_CLASS_MAPPINGS))
+def test_a_node_gives_the_same(node_id, card, use):
+    use("cpu")
+    expected = figures(call(node_id, **small_inputs(node_id)))
+    use(card)
+    result = figures(call(node_id, **small_inputs(node_id)))
+    assert difference(expected, result) < 1e-4
+
+
+@pytest.mark.parametrize("node_id", list(NODE_CLASS_MAPPINGS))
+def test_pictures_may_lie_on_the_card(node_id, card, use):
+    """Where ComfyUI keeps everything there (--gpu-only)."""
+    use("cpu")
+    expected = figures(call(node_id, **small_inputs(node_id)))
+    use(card)
+    given = small_inputs(node_id)
+    for name, (kind, *_) in inputs_of(node_id).items():
+        if kind in PICTURES and name in given:
+            given[name] = moved(given[name], card)
+    result = figures(call(node_id, **given))
+    assert difference(expected, result) < 1e-4

@@ -1,0 +1,166 @@
+"""Every operator and every update on a card: the CPU's results, forwards and backwards."""
+
+import math
+
+import pytest
+import torch
+from latent_codecs import Curved
+from test_nonlinear_blur import pseudo_weights
+
+from undegrade.models.kernel_embedding import kernel_wizard_of
+from undegrade.models.pixel import PixelNetwork, PixelPrior
+from undegrade.models.prior import PriorSpec
+from undegrade.pipelines.measurement import Measurement
+from undegrade.pipelines.noise import per_sample_noise
+from undegrade.pipelines.operators.blur import BORDERS, GaussianBlur, KernelBlur
+from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
+from undegrade.pipelines.operators.compose import Compose
+from undegrade.pipelines.operators.decode import ThroughDecoder
+from undegrade.pipelines.operators.downscale import Downscale
+from undegrade.pipelines.operators.hdr import HDRClip
+from undegrade.pipelines.operators.inpainting import Inpainting
+from undegrade.pipelines.operators.jpeg import JPEG
+from undegrade.pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
+from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
+from undegrade.pipelines.operators.operator import Operator
+from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
+from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
+from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
+from undegrade.pipelines.updates.gradient import LikelihoodGradient
+from undegrade.pipelines.updates.langevin import Langevin
+from undegrade.pipelines.updates.update import Surroundings
+
+CLOSE = 1e-4  # of the largest value
+SIZE = (2, 3, 32, 48)
+
+
+def seen():
+    generator = torch.Generator().manual_seed(3)
+    return (torch.rand(1, 1, *SIZE[2:], generator=generator) < 0.4).float()
+
+
+KERNEL = torch.arange(9.0).reshape(3, 3)
+OPERATORS = {
+    **{f"gaussian {border}": lambda border=border: GaussianBlur(border) for border in BORDERS},
+    **{f"kernel {border}": lambda border=border: KernelBlur(border, KERNEL) for border in BORDERS},
+    "straight motion": lambda: StraightMotionBlur(length=5.0),
+    "random motion": lambda: RandomMotionBlur(side=9),
+    "upsampled blur": lambda: UpsampledBlur(KernelBlur(weights=KERNEL).kernel(), 2),
+    **{f"downscale {kernel}": lambda kernel=kernel: Downscale(2, kernel)
+       for kernel in ("bicubic", "area", "bilinear")},
+    "mask": lambda: Inpainting(seen()),
+    "hdr": HDRClip,
+    "jpeg": JPEG,
+    "phase": PhaseRetrieval,
+    "nonlinear": lambda: NonlinearBlur(kernel_wizard_of(pseudo_weights())),
+    "upsample": lambda: NearestUpsample(2),
+    "crop": lambda: Crop(20, 30),
+    "composed": lambda: Compose((GaussianBlur(), Downscale(2))),
+    "composed, nonlinear": lambda: Compose((Downscale(2), JPEG())),
+    "through a decoder": lambda: ThroughDecoder(Curved(), Downscale(2)),
+}  # fmt: skip
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+UPDATES = {
+    "cg": ConjugateGradient(),
+    "cg, plain": ConjugateGradient(preconditioned=False, tolerance=0.0),
+    "cg, sampled": ConjugateGradient(sample=True, prior_std=0.5),
+    "langevin": Langevin(iterations=3),
+    "gradient": LikelihoodGradient(),
+}
+
+
+def classes_of(cls):
+    return {cls, *(c for below in cls.__subclasses__() for c in classes_of(below))}
+
+
+def test_no_operator_is_left_out():
+    """Of the pipelines' own."""
+    known = {type(make()) for make in OPERATORS.values()}
+    mine = {c for c in classes_of(Operator) if ".pipelines." in c.__module__}
+    assert {c for c in mine if not c.__abstractmethods__} == known
+
+
+def pictures(channels=3):
+    generator = torch.Generator().manual_seed(1)
+    shape = (SIZE[0], channels, *SIZE[2:])
+    return 0.4 * torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+
+
+def on(operator, device):
+    for network in operator.networks:
+        network.to(device)
+    return operator
+
+
+def close(a, b):
+    apart = (a - b.cpu()).abs().max().item()
+    return apart < CLOSE * max(1.0, a.abs().max().item())
+
+
+@every_operator
+def test_an_operator_and_its_derivatives(name, card):
+    x, v = pictures(12 if "decoder" in name else 3)
+    results = []
+    for device in ("cpu", card):
+        operator = on(OPERATORS[name](), device)
+        y, pullback = operator.vjp(x.to(device))
+        u = torch.linspace(-1, 1, y.numel()).reshape(y.shape).to(device)
+        made = [y, operator(x.to(device)), pullback(u), operator.jvp(x.to(device), v.to(device))]
+        made.append(operator.guess(operator.observe(y)))
+        assert {t.device.type for t in made} == {torch.device(device).type}
+        results.append(made)
+    for a, b in zip(*results, strict=True):
+        assert close(a, b)
+
+
+@every_operator
+@pytest.mark.parametrize("update", UPDATES)
+def test_an_update(name, update, card):
+    x, truth = pictures(12 if "decoder" in name else 3)
+    results = []
+    for device in ("cpu", card):
+        operator = on(OPERATORS[name](), device)
+        y = operator(0.3 * truth.to(device))
+        m = Measurement(y, operator, 0.05)
+        around = Surroundings(0.3, per_sample_noise([1, 2]), 0.5, lambda u: 0.7 * u)
+        results.append(UPDATES[update](x.to(device), 0.4, m, around))
+    assert close(*results)
+
+
+SOLVED = ["mask", "downscale area", "gaussian replicate", "kernel circular"]
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_the_closed_form(name, card):
+    x, truth = pictures()
+    results = []
+    for device in ("cpu", card):
+        operator = OPERATORS[name]()
+        m = Measurement(operator(0.3 * truth.to(device)), operator, 0.05)
+        results.append(ConjugateGradient(solver="exact")(x.to(device), 0.4, m))
+    assert close(*results)
+
+
+def test_a_network_forwards_and_backwards(card):
+    x, u = pictures()
+    generator = torch.Generator().manual_seed(5)
+    network = PixelNetwork(widths=(8, 12), blocks=1)
+    for parameter in network.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+        parameter.requires_grad_(False)
+    results = []
+    for device in ("cpu", card):
+        prior = PixelPrior(network.to(device), PriorSpec())
+        sigma = torch.full((2,), 0.5, device=device)
+        x0_hat, pullback = torch.func.vjp(lambda x, p=prior, s=sigma: p.denoise(x, s), x.to(device))
+        results.append((x0_hat, pullback(u.to(device))[0]))
+    for a, b in zip(*results, strict=True):
+        assert close(a, b)
+
+
+def test_stand_ins_are_nontrivial():
+    """An operator that gave zeros would pass every comparison."""
+    for name, make in OPERATORS.items():
+        x, _ = pictures(12 if "decoder" in name else 3)
+        y = make()(x)
+        assert math.isfinite(y.std().item()) and y.std() > 0.01, name

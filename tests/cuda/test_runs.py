@@ -1,0 +1,133 @@
+"""Whole runs on a card: the CPU's pictures, the same twice, and how often the host waits."""
+
+import pretended_device
+import pytest
+import torch
+from every_node import output, small_inputs
+from node_calls import call, measured, photo
+
+pytestmark = pytest.mark.usefixtures("comfyui")
+STEPS = 6
+
+
+def sampled(**given):
+    """The Posterior Sampler with the built-in prior at three resolutions."""
+    prior = given.pop("prior", None) or output("UndegradeMultiResolutionPrior")
+    m = given.pop("measurement", None) or measured()[1]
+    given = {"prior": prior, "measurement": m, "steps": STEPS, **given}
+    return call("UndegradePosteriorSampler", **given)[0]
+
+
+def daps():
+    update = call("UndegradeLangevinMeasurementUpdate", iterations=3)[0]
+    return sampled(prior=output("UndegradeLoadPixelPrior"), update=update, ode_steps=2)
+
+
+def dps():
+    return sampled(update=output("UndegradeGradientMeasurementUpdate"))
+
+
+def tiled():
+    prior = call("UndegradeTiledPrior", prior=output("UndegradeLoadPixelPrior"), tile=32,
+                 overlap=16, tiles_per_call=3)[0]  # fmt: skip
+    return sampled(prior=prior, update=output("UndegradeGradientMeasurementUpdate"))
+
+
+def blurred():
+    """A blur that is a network, first on pictures of the CPU, then in the run."""
+    operator = output("UndegradeNonlinearBlur")
+    image, m = call("UndegradeDegradeImage", image=photo(128, 128), operator=operator)
+    declared = call("UndegradeMeasurementFromImage", image=image, operator=operator)[0]
+    assert m.y.device == declared.y.device == image.device
+    update = call("UndegradeCGMeasurementUpdate", iterations=2)[0]
+    prior = output("UndegradeLoadPixelPrior")
+    restored = sampled(prior=prior, measurement=m, update=update, steps=2)
+    residual = call("UndegradeMeasurementConsistency", image=restored, measurement=declared)[0]
+    return torch.cat([restored, residual])
+
+
+def regions():
+    return call("UndegradeRegionAdaptiveSampler", **small_inputs("UndegradeRegionAdaptiveSampler"))
+
+
+def inversion():
+    given = {**small_inputs("UndegradeInversionSampler"), "sigmas": None, "steps": 3}
+    return call("UndegradeInversionSampler", **given)[0]
+
+
+RUNS = {
+    "SubDAPS++": sampled,
+    "DAPS": daps,
+    "DPS": dps,
+    "tiled": tiled,
+    "nonlinear blur": blurred,
+    "regions": lambda: regions()[0]["samples"],
+    "inversion": inversion,
+}
+every_run = pytest.mark.parametrize("name", RUNS)
+
+
+@every_run
+def test_a_run_gives_the_cpus_picture(name, card, use):
+    use("cpu")
+    expected = RUNS[name]()
+    use(card)
+    result = RUNS[name]()
+    assert result.device.type == "cpu"
+    apart = (expected - result).square().mean().sqrt()
+    assert apart < 0.006 * (1 + expected.std())  # 0.05 dB of an error of 0.05
+
+
+@every_run
+def test_the_same_seed_gives_the_same_bits(name, card, use):
+    use(card)
+    assert torch.equal(RUNS[name](), RUNS[name]())
+
+
+CHECKED = {"pipelines/operators/adjoint.py length", "pipelines/operators/adjoint.py inner"}
+FINITE, NOISE = "pipelines/prediction.py check_finite", "pipelines/noise.py draw"
+MEASURED, PROBE = "pipelines/measurement.py __post_init__", "pipelines/operators/adjoint.py probe"
+DENSE = "pipelines/operators/compose.py <lambda>"
+HALVED = "pipelines/operators/downscale.py <lambda>"
+SENT, GIVEN = "nodes/sampling.py run", "nodes/images.py channels"
+WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regions, 3 for inversion
+    "SubDAPS++": (
+        {MEASURED: 9, FINITE: 6, **dict.fromkeys(CHECKED, 4), GIVEN: 1,
+         "pipelines/updates/conjugate_gradient.py fletcher_reeves": 24},
+        {SENT: 1, NOISE: 6, DENSE: 4, PROBE: 4},
+    ),
+    "DAPS": (
+        {MEASURED: 2, FINITE: 6, **dict.fromkeys(CHECKED, 2), GIVEN: 1,
+         "pipelines/updates/langevin.py __call__": 5},
+        {SENT: 1, NOISE: 21, HALVED: 2, PROBE: 2},
+    ),
+    "DPS": (
+        {MEASURED: 4, FINITE: 6, **dict.fromkeys(CHECKED, 11), GIVEN: 1},
+        {SENT: 1, NOISE: 6, DENSE: 4, PROBE: 6},
+    ),
+    "tiled": (
+        {MEASURED: 2, FINITE: 6, **dict.fromkeys(CHECKED, 9), GIVEN: 1},
+        {SENT: 1, NOISE: 6, HALVED: 2, PROBE: 4, "pipelines/tiling.py blend": 8},
+    ),
+    "regions": (
+        {"pipelines/adadiffsr.py check_finite": 10, "pipelines/information_gain.py upper": 30,
+         "nodes/images.py given": 1},
+        {"nodes/regions.py task_of": 2, "pipelines/adadiffsr.py _evaluate": 20,
+         "pipelines/feature_injection.py _shown": 40, "pipelines/step.py column": 10},
+    ),
+    "inversion": (
+        {FINITE: 3, "nodes/inversion_sampler.py enlarge": 1},
+        {"nodes/inversion_sampler.py enlarge": 1, NOISE: 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_the_host_waits_no_more_often_than_written_down(name, use):
+    with pretended_device.pretended() as waits:
+        use(pretended_device.CARD)
+        RUNS[name]()  # constants are made and sent once
+        waits.clear()
+        RUNS[name]()
+    for seen, known in zip((waits.reads, waits.uploads), WAITS[name], strict=True):
+        assert {line: n for line, n in seen.items() if n > known.get(line, 0)} == {}

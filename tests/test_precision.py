@@ -1,0 +1,40 @@
+"""Float32 is float32 behind the wall, and what the user had chosen is so again after it."""
+
+import pytest
+import torch
+
+from undegrade.nodes.wall import full_float32
+
+cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+
+
+def chosen():
+    return cudnn.allow_tf32, matmul.allow_tf32, torch.get_float32_matmul_precision()
+
+
+@pytest.mark.parametrize("convolutions", [True, False])
+@pytest.mark.parametrize("products", [True, False])
+def test_tf32_is_off_inside_and_as_it_was_outside(convolutions, products):
+    kept = cudnn.allow_tf32, matmul.allow_tf32
+    try:
+        cudnn.allow_tf32, matmul.allow_tf32 = convolutions, products
+        before = chosen()
+        with pytest.raises(KeyError), full_float32():
+            assert chosen() == (False, False, "highest")
+            raise KeyError
+        assert chosen() == before
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = kept
+
+
+@pytest.mark.skipif(not hasattr(matmul, "fp32_precision"), reason="torch has one way only")
+def test_also_where_it_was_chosen_in_torchs_newer_way():
+    kept = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"
+        with full_float32():
+            assert matmul.fp32_precision == "ieee" and not cudnn.allow_tf32
+        assert matmul.fp32_precision == "tf32" and cudnn.allow_tf32
+    finally:
+        matmul.fp32_precision = kept
+    assert not matmul.allow_tf32
