@@ -66,7 +66,7 @@ def test_the_templates_are_there_with_their_pictures(open_canvas):
     page = canvas.page
     page.get_by_role("button", name="Templates").first.click()
     shown = page.get_by_role("dialog").first
-    shown.get_by_text("undegrade", exact=True).click()
+    shown.get_by_text("undegrade", exact=True).click(timeout=60_000)
     page.wait_for_timeout(2000)
     canvas.shoot("templates")
     search = shown.get_by_placeholder("Search")

@@ -34,7 +34,8 @@ def catalog(object_info: dict) -> Catalog:
         })
         for name, known in object_info.items()
     }  # fmt: skip
-    return Catalog(classes, {name: known["display_name"] for name, known in object_info.items()})
+    titles = {name: known["display_name"] or name for name, known in object_info.items()}
+    return Catalog(classes, titles)
 
 
 def graph(name: str, known: Catalog, settings: dict | None = None) -> dict:
