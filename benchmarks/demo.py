@@ -160,7 +160,7 @@ def main() -> int:
     names = options.photo or DEFAULT_PHOTOS
     jobs = [(stem, name) for stem in WORKFLOWS for name in names]
     runs: dict[str, dict] = {stem: {} for stem in WORKFLOWS}
-    with torch.inference_mode():
+    with torch.no_grad():
         for stem, name in tqdm(jobs, desc="restoring", unit="run"):
             runs[stem][name] = compare(name, stem, options.workflows, options.output)
     means = {stem: report(stem, found) for stem, found in runs.items()}

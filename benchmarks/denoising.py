@@ -68,7 +68,7 @@ def main() -> None:
         found["noisy"] = x
         if importlib.util.find_spec("bm3d"):
             found["BM3D"] = bm3d(x, level)
-        with torch.inference_mode():
+        with torch.no_grad():
             for name, prior in priors.items():
                 levels = torch.full((len(x),), sigma)
                 found[name] = prior.denoise(x, levels)

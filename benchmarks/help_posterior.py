@@ -21,7 +21,7 @@ def noisy(sigma: float, picture: Tensor) -> Tensor:
 
 def denoised(x: Tensor, sigma: float, by: Any) -> Tensor:
     """The prior's prediction, IMAGE."""
-    with torch.inference_mode():
+    with torch.no_grad():
         return to_image(by.denoise(x, torch.tensor([sigma])))
 
 

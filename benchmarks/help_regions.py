@@ -133,7 +133,7 @@ def inverted(strength: float = 1.0) -> Tensor:
 def predictor() -> Image.Image:
     """The noise that the built-in predictor predicts."""
     network = node("LoadNoisePredictor")[0]
-    with torch.inference_mode():
+    with torch.no_grad():
         mean, std = network.predict(to_pixels(spoilt())[0], torch.tensor([0.4]))
     return strip([("small picture", spoilt()), ("mean, grey is 0", to_image(mean / 2)),
                   ("deviation, 10 times", 10 * std.permute(0, 2, 3, 1))])

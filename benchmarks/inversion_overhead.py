@@ -121,7 +121,7 @@ def main() -> None:
     built_in = load_pixel_prior(BUILT_IN), load_noise_predictor(BUILT_IN_PREDICTOR)
     pairs = {"random SD, small": small_stable_diffusion(), "built-in": built_in}
     found = {}
-    with torch.inference_mode():
+    with torch.no_grad():
         for name, (prior, predictor) in pairs.items():
             for steps in (1, 3):
                 measured = overhead(prior, predictor, steps, options.rounds)

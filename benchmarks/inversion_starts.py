@@ -63,7 +63,7 @@ def main() -> None:
     prior, predictor = load_pixel_prior(BUILT_IN), load_noise_predictor(BUILT_IN_PREDICTOR)
     seeds = [SEED + b for b in range(len(truth))]
     lr = degrade(truth, RealWorldDegradation(strength=options.strength), seeds)
-    with torch.inference_mode():
+    with torch.no_grad():
         found = methods(prior, predictor, lr)
         figures = {
             name: {method: score(x, truth).tolist() for method, x in tqdm(found.items(), name)}

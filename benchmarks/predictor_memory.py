@@ -32,7 +32,7 @@ def measure(side: int, products: bool) -> dict[str, float]:
     lr, sigma = torch.zeros(1, 3, side, side), torch.tensor([0.5])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    with torch.inference_mode():
+    with torch.no_grad():
         predictor.predict(lr, sigma)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

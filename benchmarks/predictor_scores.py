@@ -133,7 +133,7 @@ def main() -> None:
     prior, predictor = load_pixel_prior(BUILT_IN), load_noise_predictor(given.predictor)
     truth, figures = photos(), {}
     for name, degradation in DEGRADATIONS.items():
-        with torch.inference_mode():
+        with torch.no_grad():
             found = answers(prior, predictor, degradation(truth))
         scores = {
             method: {m.__name__: m(x, truth) for m in (psnr, ssim, gmsd, sharpness)}

@@ -106,7 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.inference_mode():
+    with torch.no_grad():
         network = torch.nn.Module.to(official_size_network(), device)
         timed, shares = calls(network, device), []
         best = dict.fromkeys(timed, float("inf"))

@@ -214,7 +214,7 @@ def main() -> None:
     chosen = parser.parse_args().photos
     torch.set_num_threads(1)
     bench, tables, runs = Bench(load_pixel_prior(BUILT_IN), photos(tuple(chosen))), {}, []
-    with torch.inference_mode():
+    with torch.no_grad():
         for title, start, bases in (
             ("from all noise", 14.6146, [(200, "uniform"), (20, "karras")]),
             ("from 0.4", 0.4, [(20, "karras")]),

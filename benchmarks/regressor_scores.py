@@ -65,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(1)
     regressor, truth, figures = load_region_regressor(given.regressor), photos(), {}
     for strength in STRENGTHS:
-        with torch.inference_mode():
+        with torch.no_grad():
             scores = correlations(regressor, recorded(truth, strength))
         figures[strength] = {name: round(value, 4) for name, value in scores.items()}
     header = ["gain", *(f"{s}: {who}" for s in STRENGTHS for who in ("trained", "weight-free"))]

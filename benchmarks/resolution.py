@@ -87,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     prior = load_pixel_prior(BUILT_IN, getattr(torch, options.dtype))
-    with torch.inference_mode():
+    with torch.no_grad():
         found = compare(prior, EVALUATION[: options.photos], options.repeats)
     rows = summary(found)
     header = ["task", "three dB", "one dB", "gain", "three s", "one s", "time ratio"]

@@ -173,7 +173,7 @@ def main() -> None:
     truth = photos(names)
     prior = load_pixel_prior(BUILT_IN, getattr(torch, options.dtype))
     results = {}
-    with torch.inference_mode():
+    with torch.no_grad():
         chosen = {t: m for t, m in measurements(truth).items() if t in options.tasks.split(",")}
         for task, m in tqdm(chosen.items(), desc="tasks"):
             found = restorations(prior, task, m, truth, options.quick)

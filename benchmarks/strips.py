@@ -37,7 +37,7 @@ def node(name: str, **given: Any) -> tuple:
             values[key] = settings.get("default", kind[0])
         elif kind in WIDGETS:
             values[key] = settings["default"]
-    with torch.inference_mode():
+    with torch.no_grad():
         out = getattr(cls(), cls.FUNCTION)(**{**values, **given})
     return out["result"] if isinstance(out, dict) else out
 

@@ -165,7 +165,7 @@ def main() -> None:
         "prior with error": (SpectralPrior(0.3), drawn, unclipped_psnr),
     }
     found = {}
-    with torch.inference_mode():
+    with torch.no_grad():
         for title, (prior, pictures, score) in cases.items():
             found[title] = compare(title, MultiResolutionPrior(prior), pictures, score)
     for title, figures in found.items():

@@ -95,7 +95,7 @@ def measure(case: tuple[int, int, int]) -> dict[str, float]:
     width, height, calls = case
     torch.set_num_threads(1)
     prior = wrapped(load_pixel_prior(BUILT_IN), calls)
-    with torch.inference_mode():
+    with torch.no_grad():
         x, m = retina(width, height), degraded(retina(width, height), "super_resolution")
         prior.denoise(x[..., :64, :64], torch.ones(1))
         call_seconds, call_memory = costs(lambda: prior.denoise(x, torch.ones(1)))
@@ -197,7 +197,7 @@ def main() -> None:
     ]
     print(pack.table(header, rows))
     seam_header = ["task", "dB", "rms to whole", "jump", "jump of difference", "residual"]
-    with torch.inference_mode():
+    with torch.no_grad():
         seam_rows = seams(options.output)
     print("\n" + pack.table(seam_header, seam_rows))
     figures = {"header": header, "rows": rows, "seam_header": seam_header, "seams": seam_rows}

@@ -4,7 +4,8 @@
 For each version a virtual environment below .matrix, with the pack's requirements under
 constraints.txt; in it the numerical tests, and `torch_pictures.py`, whose pictures are compared
 with those of the reference version. Prints a table, versions by test files, and writes it to
-benchmarks/results/torch_versions.json after each version. Exits 1 where anything differs.
+benchmarks/results/torch_versions.json after each version, beside what other runs of the same
+tests found. Exits 1 where anything differs.
 
 A CUDA build takes 5 to 7 GB, so each environment is deleted before the next is made (--keep leaves
 them). Where a version cannot be installed the table says so.
@@ -27,7 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".matrix"
 RESULTS = ROOT / "benchmarks" / "results" / "torch_versions.json"
 REFERENCE = "2.13.0"
-VERSIONS = (REFERENCE, "2.7.1", "2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.14.1", "2.15.0")
+VERSIONS = (
+    "2.7.0", "2.7.1", "2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", REFERENCE, "2.14.1", "2.15.0",
+)  # fmt: skip
 TOLERANCE = 1e-5  # of a picture in [0, 1], against the reference
 TESTS = (
     "adadiffsr", "adjoint", "base_grid", "closed_form", "color", "complement", "corrector",
@@ -52,16 +55,18 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the environments")
     arguments = parser.parse_args()
     PLACE.mkdir(exist_ok=True)
-    rows: dict[str, dict[str, Any]] = {}
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"tests": None}
+    rows: dict[str, dict[str, Any]] = known["versions"] if known["tests"] == [*TESTS] else {}
     wanted = [REFERENCE, *(v for v in arguments.versions if v != REFERENCE)]
     for version in wanted:
         rows[version] = row_of(version, arguments.jobs)
         print_row(version, rows[version])
         if not arguments.keep:
             shutil.rmtree(place_of(version), ignore_errors=True)
+        rows = {v: rows[v] for v in sorted(rows, key=lambda v: [*map(int, v.split("."))])}
         RESULTS.write_text(json.dumps({"tests": TESTS, "versions": rows}, indent=1) + "\n")
     print(markdown(rows))
-    return int(any(not is_right(row) for row in rows.values()))
+    return int(any(not is_right(rows[version]) for version in wanted))
 
 
 def row_of(version: str, jobs: str) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     network = official_size_network()
-    with torch.inference_mode():
+    with torch.no_grad():
         found = {f"{n} threads": shares(network, n, rounds) for n in (1, 2)}
     rows = [
         [

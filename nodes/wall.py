@@ -1,4 +1,4 @@
-"""Where ComfyUI's inference mode ends.
+"""Where ComfyUI's inference mode ends, and where a torch that is too old is refused.
 
 ComfyUI runs every node under `torch.inference_mode()`, in which torch 2.8 to 2.11 derive wrong
 values or zeros without a word as soon as a constant takes part. So whatever ComfyUI calls of ours
@@ -8,6 +8,8 @@ enters through `outside`: no pipeline, model or update ever sees that mode or a 
 from __future__ import annotations
 
 import functools
+import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,6 +18,24 @@ import torch
 from torch import Tensor, nn
 
 Slots = dict[str, Any]  # where a module keeps its parameters, its buffers or its plain attributes
+
+LOWEST = (2, 7)  # the oldest torch that restores what the newest does: `make matrix`
+
+
+def too_old(version: str) -> str | None:
+    """What a user of this version of torch is told; None where it is new enough."""
+    found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if found >= LOWEST:
+        return None
+    return (
+        f"Undegrade needs torch {LOWEST[0]}.{LOWEST[1]} or newer and found {version}, which was "
+        "never shown to restore the right pictures; update torch in ComfyUI's environment."
+    )
+
+
+REFUSED = too_old(torch.__version__)
+if REFUSED:
+    logging.getLogger(__name__).warning(REFUSED)
 
 
 @contextmanager
@@ -49,10 +69,15 @@ def full_float32() -> Iterator[None]:
 
 
 def outside(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with inference mode `left` and its arguments `freed`."""
+    """`function` with inference mode `left` and its arguments `freed`.
+
+    Raises `RuntimeError` where torch is `too_old`.
+    """
 
     @functools.wraps(function)
     def walled(*args: Any, **kwargs: Any) -> Any:
+        if REFUSED:
+            raise RuntimeError(REFUSED)
         with left():
             given = {name: freed(value) for name, value in kwargs.items()}
             return function(*map(freed, args), **given)

@@ -12,6 +12,7 @@ from packaging.version import Version
 from PIL import Image
 
 import undegrade
+from undegrade.nodes.wall import LOWEST
 
 ROOT = Path(__file__).resolve().parent.parent
 TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -53,7 +54,27 @@ def test_users_versions_are_left_alone():
     assert {"torch", "numpy"} <= {entry.name for entry in named}
     for entry in named:
         operators = {specifier.operator for specifier in entry.specifier}
-        assert operators <= (set() if entry.name in FREE else {">=", "!="}), entry
+        lowest = {">="} if entry.name == "torch" else set()  # ComfyUI's own
+        assert operators <= (lowest if entry.name in FREE else {">=", "!="}), entry
+
+
+def test_the_lowest_torch_is_said_everywhere():
+    stated = f">={LOWEST[0]}.{LOWEST[1]}"
+    (torch,) = [entry for entry in listed("requirements.txt") if entry.name == "torch"]
+    assert str(torch.specifier) == stated
+    assert f"torch {stated[2:]} or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
+    tried = (ROOT / "benchmarks" / "torch_versions.py").read_text(encoding="utf-8")
+    assert f'"{stated[2:]}.' in tried
+
+
+def test_continuous_integration_tries_every_version_of_torch():
+    text = (ROOT / "benchmarks" / "torch_versions.py").read_text(encoding="utf-8")
+    (known,) = re.findall(r"^VERSIONS = \((.*?)\)", text, re.M | re.S)
+    (reference,) = re.findall(r'^REFERENCE = "(.*)"', text, re.M)
+    versions = {*re.findall(r"\d+\.\d+\.\d+", known), reference}
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    (row,) = re.findall(r"torch: \[(.*)\]", workflow)
+    assert set(re.findall(r"\d+\.\d+\.\d+", row)) == versions
 
 
 @pytest.mark.parametrize("python", PYTHONS)

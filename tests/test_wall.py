@@ -5,6 +5,7 @@ import torch
 from node_calls import call, measured, photo, small_prior
 
 from undegrade import NODE_CLASS_MAPPINGS
+from undegrade.nodes import wall
 from undegrade.nodes.hosted_region_sampler import RegionSampler
 from undegrade.nodes.predicted_noise import PredictedNoise
 from undegrade.nodes.wall import freed, outside
@@ -100,3 +101,18 @@ def test_consistency_back_projects_the_same():
     with torch.inference_mode():
         inside = projected()
     assert torch.equal(inside, projected())
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"),
+    [("2.6.0", True), ("1.13.1+cu117", True), ("2.7.0", False), ("2.11.0+cu130", False),
+     ("3.0.0a0+git12", False)],
+)  # fmt: skip
+def test_a_torch_that_is_too_old_is_refused(version, refused, monkeypatch):
+    assert bool(wall.too_old(version)) is refused
+    monkeypatch.setattr(wall, "REFUSED", wall.too_old(version))
+    if refused:
+        with pytest.raises(RuntimeError, match=f"needs torch 2.7 or newer and found {version[:4]}"):
+            call("UndegradeDownscale", factor=2)
+    else:
+        call("UndegradeDownscale", factor=2)
