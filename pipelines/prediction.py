@@ -30,12 +30,15 @@ def predict(
     to 0.01 (DAPS, section 3), with ode_steps network calls in all.
     """
 
+    levels = [sigma]
+    if ode_steps > 1 and sigma > ODE_END:
+        levels = karras(ode_steps, sigma, ODE_END).tolist()
+    # Made out here: before torch 2.8 nobody may read the values of a tensor made in a derivative.
+    told = [torch.full((x.shape[0],), level, device=x.device) for level in levels]
+
     def x0_of(state: Tensor) -> Tensor:
-        levels = [sigma]
-        if ode_steps > 1 and sigma > ODE_END:
-            levels = karras(ode_steps, sigma, ODE_END).tolist()
-        for level, following in zip(levels, [*levels[1:], 0.0], strict=True):
-            x0 = prior.denoise(state, torch.full((state.shape[0],), level, device=x.device), factor)
+        for level, each, following in zip(levels, told, [*levels[1:], 0.0], strict=True):
+            x0 = prior.denoise(state, each, factor)
             state = x0 + following / level * (state - x0)
         return state
 

@@ -51,6 +51,7 @@ class Blur(Options, Operator):
         """(B, C, H, W) -> (B, C, H, W)."""
         height, width = x.shape[-2:]
         first, size = self._frame(height, width)
+        x = x.contiguous()  # MKL refuses a pixel that was expanded to a picture before torch 2.8
         spectrum = torch.fft.rfft2(self._continued(x), s=size).mul_(self._transfer(size, x))
         blurred = torch.fft.irfft2(spectrum, s=size)
         return blurred[..., first : first + height, first : first + width]
