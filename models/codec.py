@@ -11,7 +11,8 @@ from torch import Tensor
 class Codec(Protocol):
     """Pixels <-> latent. `factor` is how many pixels one latent pixel spans along a side.
 
-    Samplers go back and forth through `torch.func.vjp` and `jvp` of `decode`. A codec may also offer
+    Samplers go back and forth through `torch.func.vjp` and `jvp` of `decode`.
+    A codec may also offer
     `preview(z) -> (B, 3, h, w)` in about [-1, 1], a cheap picture of a latent (see `preview`);
     `plain_attention()`, a context in which `decode` takes no fused attention, which has no
     forward-mode derivative.
