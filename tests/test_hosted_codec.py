@@ -6,6 +6,7 @@ import torch
 from comfy_fakes import wrapped
 
 from undegrade.nodes import hosted_codec
+from undegrade.nodes.wall import left
 from undegrade.pipelines.operators.decode import push
 
 
@@ -35,7 +36,7 @@ def test_forward_mode_leaves_the_autoencoder_as_it_was(log, draw):
     prior = wrapped(log)[1]
     codec, z, v = prior.codec, draw(2, 4, 3, 2), draw(2, 4, 3, 2)
     block = codec.vae.first_stage_model.attention
-    with torch.inference_mode():
+    with torch.inference_mode(), left():
         x, tangent = push(codec, z, v)
         assert torch.allclose(x, codec.decode(z), atol=1e-5)
     assert block.optimized_attention is fakes.fused_attention
