@@ -44,7 +44,7 @@ def pack():
 
         def run(self, image, amount, seed):
             for step in range(3):
-                host.sink(None, step + 1, 3, None)
+                host.sink(None, step + 1, 3)
                 if amount == 0.5 and step == 1:
                     raise KeyboardInterrupt
             if amount > 0.9:
@@ -194,7 +194,7 @@ def test_a_bar_begins_again_when_the_node_does(place, pack, capsys):
     def twice(self, image, amount, seed):
         for total in (2, 4):
             for step in range(total):
-                pack.host.sink("Both passes", step + 1, total, None)
+                pack.host.sink("Both passes", step + 1, total)
         return (image,)
 
     pack.classes["Brighten"].run = twice

@@ -147,7 +147,8 @@ def heavy(root: Path) -> list[str]:
 def undeclared(root: Path) -> list[str]:
     """Imports that requirements.txt does not name; optional packages may be imported on use."""
     text = (root / "requirements.txt").read_text(encoding="utf-8")
-    declared = {*text.split(), *sys.stdlib_module_names, PACK, *COMFY}
+    names = {re.split(r"[<>=!~; ]", line)[0] for line in text.splitlines()}
+    declared = {*names, *sys.stdlib_module_names, PACK, *COMFY}
     return [str(i) for i in imports(root, SHIPPED)
             if DISTRIBUTIONS.get(i.top, i.top) not in declared and not i.module.startswith("(")
             and not (i.lazy and i.top in OPTIONAL)]
