@@ -106,7 +106,7 @@ class GuiderPrior:
         guider = self._ready(x.shape, derived(x))
         level = sigma / (1 + sigma) if self.flow else sigma
         x = x * column(1 - level, x) if self.flow else x
-        if is_timed(guider.conds) and len(set(sigma.tolist())) > 1:  # it asks the first level only
+        if is_timed(guider.conds) and (sigma != sigma[0]).any():  # it asks the first level only
             pairs = zip(x.split(1), level.split(1), strict=True)
             return torch.cat([ask(guider, one, at) for one, at in pairs])
         return ask(guider, x, level)

@@ -104,7 +104,7 @@ class Guider:
 
     def __call__(self, x, timestep, model_options, seed=None):
         assert model_options["transformer_options"]["sample_sigmas"][-1] == 0
-        self.asked.append((tuple(x.shape), timestep.tolist()))
+        self.asked.append((tuple(x.shape), [float(level) for level in timestep]))
         self.model_patcher.log.append("network")
         cond = self.conds["positive"][0]
         s, a = timestep[:, None, None, None], 1 - timestep[:, None, None, None]
