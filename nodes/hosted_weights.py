@@ -20,7 +20,7 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor as derived
 
 from .host import comfy
-from .wall import Slots, freed, normal, slots_of
+from .wall import Slots, freed, normal, put, slots_of
 
 T = TypeVar("T")
 Swap = tuple[Slots, str, Tensor, Tensor]  # where, under which name, ours, ComfyUI's
@@ -105,9 +105,7 @@ def convert(module: torch.nn.Module) -> None:
         wanted = getattr(module, f"{name}_comfy_model_dtype", None)
         if wanted in (None, held.dtype) or type(held) not in (Tensor, torch.nn.Parameter):
             continue
-        given = held.to(wanted)
-        is_weight = slots is module._parameters
-        slots[name] = torch.nn.Parameter(given, requires_grad=False) if is_weight else given
+        put(module, slots, name, held.to(wanted))
 
 
 @contextmanager

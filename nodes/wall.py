@@ -127,6 +127,12 @@ def slots_of(module: nn.Module) -> Iterator[tuple[Slots, str, Tensor]]:
         yield from [(slots, k, held) for k, held in slots.items() if isinstance(held, Tensor)]
 
 
+def put(module: nn.Module, slots: Slots, name: str, tensor: Tensor) -> None:
+    """A tensor into one of `slots_of` a module: among its parameters as one."""
+    is_weight = slots is module._parameters
+    slots[name] = nn.Parameter(tensor, requires_grad=False) if is_weight else tensor
+
+
 def settle(network: nn.Module) -> None:
     """Every inference tensor of a network replaced by a normal one on the same memory.
 
@@ -136,6 +142,4 @@ def settle(network: nn.Module) -> None:
         for module in network.modules():
             for slots, name, held in slots_of(module):
                 if held.is_inference():
-                    own = normal(held)
-                    is_weight = slots is module._parameters
-                    slots[name] = nn.Parameter(own, requires_grad=False) if is_weight else own
+                    put(module, slots, name, normal(held))

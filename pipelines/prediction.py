@@ -29,7 +29,6 @@ def predict(
     With ode_steps > 1 x0_hat comes from Euler steps of the probability-flow ODE from sigma down
     to 0.01 (DAPS, section 3), with ode_steps network calls in all.
     """
-
     levels = [sigma]
     if ode_steps > 1 and sigma > ODE_END:
         levels = karras(ode_steps, sigma, ODE_END).tolist()

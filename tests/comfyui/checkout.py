@@ -6,7 +6,9 @@ the checkout's own virtual environment is taken, or the interpreter of the tests
 """
 
 import configparser
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,3 +52,12 @@ def python() -> str:
     own = [checkout() / venv / folder / name for venv in (".venv", "venv")] if checkout() else []
     found = next((str(path) for path in own if path.is_file()), sys.executable)
     return os.environ.get("COMFYUI_PYTHON") or found
+
+
+def facts_of(script: str, work: Path) -> dict:
+    """What a script, run inside the checkout, prints as JSON on its last line."""
+    script = [HERE / script, checkout(), PACK, work]
+    command = [python(), *map(str, script)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    return json.loads(run.stdout.splitlines()[-1])

@@ -3,19 +3,10 @@
 `checkout.py` says which one that is. Each run takes about a minute.
 """
 
-import json
-import subprocess
 
 import pytest
 from comfyui import checkout
-
-
-def facts_of(script: str, work) -> dict:
-    script = [checkout.HERE / script, checkout.checkout(), checkout.PACK, work]
-    command = [checkout.python(), *map(str, script)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-2000:]
-    return json.loads(run.stdout.splitlines()[-1])
+from comfyui.checkout import facts_of
 
 
 def test_pictures_are_those_of_ordinary_tensors(tmp_path):

@@ -3,19 +3,8 @@
 `checkout.py` says which one that is. Some minutes on one core.
 """
 
-import json
-import subprocess
-from pathlib import Path
 
-from comfyui import checkout
-
-
-def facts_of(script: str, work: Path) -> dict:
-    script = [checkout.HERE / script, checkout.checkout(), checkout.PACK, work]
-    command = [checkout.python(), *map(str, script)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-2000:]
-    return json.loads(run.stdout.splitlines()[-1])
+from comfyui.checkout import facts_of
 
 
 def test_one_tile_is_stock_sampling_and_tiles_see_their_own_hint(tmp_path):
