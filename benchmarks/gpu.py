@@ -1,10 +1,11 @@
-"""What a card gives: times of runs and of network calls, host waits and peaks of memory.
+"""What a card gives: the benchmark photographs restored as ComfyUI would, times of runs and of
+network calls, host waits and peaks of memory.
 
     python benchmarks/gpu.py --seconds 150
 
 Every figure goes to results/gpu.json as soon as it is known; what no longer fits into the time is
 left out, and said so. Without a CUDA device it runs on the CPU and leaves out waits and peaks:
-`--sides 64 --steps 3 --channels 32` shows in seconds that it does.
+`--photos 1 --sides 64 --steps 3 --channels 32` shows in seconds that it does.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pack
 import torch
-from tasks import NOISE, TITLES, operators
+from photos import EVALUATION, photos
+from tasks import NOISE, TITLES, measurements, operators
 
+from undegrade import NODE_CLASS_MAPPINGS
 from undegrade.models.prior import MultiResolutionPrior, Prior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior, networks_of
 from undegrade.nodes.wall import left
-from undegrade.pipelines.measurement import simulate
+from undegrade.pipelines.measurement import Measurement, simulate
+from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
@@ -87,8 +92,28 @@ def run_of(prior: Prior, task: str, side: int, steps: int, device: torch.device)
     return run
 
 
+def restored(asked: argparse.Namespace, device: torch.device):
+    """(title, seconds, waits a step, peak, dB) of the Posterior Sampler's defaults on the
+    benchmark's photographs, all at once, called as ComfyUI does. The CPU's stand in
+    results/restoration.json."""
+    truth = photos(EVALUATION[: asked.photos])
+    prior = MultiResolutionPrior(load_pixel_prior(BUILT_IN))
+    sampler = NODE_CLASS_MAPPINGS["UndegradePosteriorSampler"]()
+    options = asdict(SamplerOptions(steps=asked.steps))
+    for task, m in measurements(truth).items():
+
+        def run(m: Measurement = m) -> torch.Tensor:
+            with torch.inference_mode():
+                return sampler.sample(prior, m, 0, 1, False, **options)[0]
+
+        image = run()  # also constants and kernels
+        seconds = seconds_of(run, device)
+        found = psnr(2 * image.movedim(-1, 1) - 1, truth).mean().item()
+        yield f"{TITLES[task]}, {len(truth)} photographs", seconds, None, None, found
+
+
 def runs(asked: argparse.Namespace, device: torch.device):
-    """(title, seconds, waits a step, peak in MiB) of the built-in prior, size by size."""
+    """(title, seconds, waits a step, peak in MiB, None) of the built-in prior, size by size."""
     prior = MultiResolutionPrior(load_pixel_prior(BUILT_IN))
     for network in networks_of(prior):
         network.to(device)
@@ -103,11 +128,11 @@ def runs(asked: argparse.Namespace, device: torch.device):
             seconds = seconds_of(run, device)
             if device.type == "cuda":
                 peak = torch.cuda.max_memory_allocated() / 2**20
-            yield f"{title}, {side}x{side}", seconds, waits, peak
+            yield f"{title}, {side}x{side}", seconds, waits, peak, None
 
 
 def calls(asked: argparse.Namespace, device: torch.device):
-    """(title, seconds of a call, None, None) of a network of FFHQ's size."""
+    """(title, seconds of a call, None, None, None) of a network of FFHQ's size."""
     network = ffhq_size(asked.channels).to(device)
     for name, dtype in DTYPES.items():
         torch.nn.Module.to(network, dtype)  # diffusers' own warns
@@ -120,13 +145,14 @@ def calls(asked: argparse.Namespace, device: torch.device):
 
             call()
             took = sorted(seconds_of(call, device) for _ in range(3))[1]
-            yield f"FFHQ-size network, {name}, {side}x{side}", took, None, None
+            yield f"FFHQ-size network, {name}, {side}x{side}", took, None, None, None
 
 
 def main() -> None:
     """Measure until done or out of time, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--photos", type=int, default=len(EVALUATION))
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--call-sides", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--steps", type=int, default=50)
@@ -136,7 +162,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     end, rows, left_out = time.monotonic() + asked.seconds, [], False
     with left():
-        for source in (runs, calls):
+        for source in (restored, runs, calls):
             for row in source(asked, device):
                 rows.append(["-" if figure is None else figure for figure in row])
                 pack.write_results("gpu", {"device": name, "rows": rows, "complete": False})
@@ -144,7 +170,7 @@ def main() -> None:
                     break
     pack.write_results("gpu", {"device": name, "rows": rows, "complete": not left_out})
     print(f"{name}, torch {torch.__version__}")
-    print(pack.table(["work", "s", "waits a step", "peak MiB"], rows))
+    print(pack.table(["work", "s", "waits a step", "peak MiB", "dB"], rows))
     if left_out:
         print(f"Out of time after {asked.seconds:g} s; the rest was left out.")
 

@@ -2,7 +2,9 @@
 
 COMFYUI_PATH names a checkout; without it comfy-cli's default workspace is taken, where there is
 one. COMFYUI_PYTHON names the interpreter that has ComfyUI's requirements and the pack's; without it
-the checkout's own virtual environment is taken, or the interpreter of the tests.
+the checkout's own virtual environment is taken, or the interpreter of the tests. With
+COMFYUI_DEVICE=cuda the server, and what compares a card with the CPU, run on a card. COMFYUI_FLAGS
+are added to the server's command line.
 """
 
 import configparser
@@ -54,10 +56,21 @@ def python() -> str:
     return os.environ.get("COMFYUI_PYTHON") or found
 
 
-def facts_of(script: str, work: Path) -> dict:
-    """What a script, run inside the checkout, prints as JSON on its last line."""
+def device() -> str:
+    """What ComfyUI runs on: "cpu", or what COMFYUI_DEVICE names, such as "cuda"."""
+    return os.environ.get("COMFYUI_DEVICE", "cpu")
+
+
+def flags() -> list[str]:
+    """What COMFYUI_FLAGS adds to ComfyUI's command line."""
+    return os.environ.get("COMFYUI_FLAGS", "").split()
+
+
+def facts_of(script: str, work: Path, on: str = "cpu") -> dict:
+    """What a script, run inside the checkout on a device, prints as JSON on its last line."""
     script = [HERE / script, checkout(), PACK, work]
     command = [python(), *map(str, script)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    where = {**os.environ, "COMFYUI_DEVICE": on}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=where)
     assert run.returncode == 0, run.stderr[-2000:]
     return json.loads(run.stdout.splitlines()[-1])

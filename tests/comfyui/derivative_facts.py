@@ -16,6 +16,7 @@ import guider_facts as small  # puts ComfyUI on the path, on the CPU
 
 import comfy.cldm.cldm
 import comfy.controlnet
+import comfy.model_management
 import comfy.ops
 import comfy.sd
 import comfy.utils
@@ -46,8 +47,8 @@ def controlled(conditioning: list) -> list:
     network = comfy.cldm.cldm.ControlNet(**CONTROL, operations=comfy.ops.disable_weight_init)
     randomise(network, 7)
     hint = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(8))
-    cpu = torch.device("cpu")
-    control = comfy.controlnet.ControlNet(network.eval().requires_grad_(False), load_device=cpu)
+    device = comfy.model_management.get_torch_device()
+    control = comfy.controlnet.ControlNet(network.eval().requires_grad_(False), load_device=device)
     control.set_cond_hint(hint, 0.5)
     return [[c, {**own, "control": control}] for c, own in conditioning]
 
@@ -89,6 +90,7 @@ def pictures(path: str) -> dict[str, torch.Tensor]:
     from node_calls import photo
 
     model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(path, output_clip=False)
+    assert not small.DYNAMIC or (model.is_dynamic() and vae.patcher.is_dynamic())
     operator = call("UndegradeDownscale", factor=4)[0]
     measurement = call("UndegradeDegradeImage", image=photo(), operator=operator)[1]
     found = {}

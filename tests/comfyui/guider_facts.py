@@ -1,12 +1,16 @@
 """Runs inside a real ComfyUI: prints as JSON what Prior From Guider does with a small random model.
 
 usage: python guider_facts.py COMFYUI_FOLDER PACK_FOLDER WORK_FOLDER
+
+On the CPU, unless COMFYUI_DEVICE names a card: there in float32, and with the dynamic VRAM of those
+versions that have it, which main.py turns on in the same way.
 """
 
 # ruff: noqa: E402, TID251
 import importlib.util
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +19,13 @@ sys.path.insert(0, COMFYUI)
 
 from comfy.cli_args import args
 
-args.cpu = True  # before comfy.model_management, which otherwise wants a GPU
+args.cpu = os.environ.get("COMFYUI_DEVICE", "cpu") == "cpu"  # before comfy.model_management
+args.force_fp32, args.fp32_vae = not args.cpu, not args.cpu
+DYNAMIC = not args.cpu and (Path(COMFYUI) / "comfy" / "memory_management.py").exists()
+if DYNAMIC:
+    import comfy_aimdo.control
+
+    comfy_aimdo.control.init()  # before torch
 
 import comfy.ops
 import comfy.samplers
@@ -26,6 +36,14 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy_extras.nodes_custom_sampler import Guider_Basic, SamplerCustomAdvanced
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from safetensors.torch import save_file
+
+if DYNAMIC:
+    import comfy.memory_management
+    import comfy.model_patcher
+
+    assert comfy_aimdo.control.init_devices([torch.cuda.current_device()])
+    comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
+    comfy.memory_management.aimdo_enabled = True
 
 
 def checkpoint() -> str:

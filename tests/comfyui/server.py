@@ -1,4 +1,4 @@
-"""A ComfyUI server of the tests' own, on the CPU, and what it says over HTTP and its websocket."""
+"""A ComfyUI server of the tests' own, and what it says over HTTP and its websocket."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import websocket
+from comfyui.checkout import device, flags
 
-FLAGS = ("--cpu", "--listen", "127.0.0.1", "--disable-auto-launch", "--disable-api-nodes",
+FLAGS = ("--listen", "127.0.0.1", "--disable-auto-launch", "--disable-api-nodes",
          "--database-url", "sqlite:///:memory:", "--preview-method", "auto",
          "--use-pytorch-cross-attention")  # fmt: skip
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
@@ -95,8 +96,9 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [python, "main.py", *FLAGS, "--port", str(self.port),
-                         "--base-directory", str(base)]  # fmt: skip
+        where = ["--cpu"] if device() == "cpu" else []
+        self._command = [python, "main.py", *where, *FLAGS, "--port", str(self.port),
+                         "--base-directory", str(base), *flags()]  # fmt: skip
         self._checkout, self._environment = checkout, {**OFFLINE, **(environment or {})}
         self.process: subprocess.Popen | None = None
 

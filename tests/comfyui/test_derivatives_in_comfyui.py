@@ -17,6 +17,19 @@ def test_pictures_are_those_of_ordinary_tensors(tmp_path):
     assert "has a ControlNet" in facts["refused"], facts
 
 
+@pytest.mark.cuda
+def test_a_card_gives_the_cpus_pictures(tmp_path):
+    """With the dynamic VRAM of those versions that have it."""
+    if checkout.device() == "cpu":
+        pytest.skip("COMFYUI_DEVICE names no card")
+    expected = facts_of("derivative_facts.py", tmp_path)["pictures"]
+    facts = facts_of("derivative_facts.py", tmp_path, checkout.device())
+    assert max(facts["difference"].values()) < 1e-4, facts["difference"]
+    for name, values in expected.items():
+        found = facts["pictures"][name]
+        assert max(abs(a - b) for a, b in zip(found, values, strict=True)) < 1e-3, name
+
+
 def test_derivatives_are_right_where_weights_are_fetched_by_every_operation(tmp_path):
     patching = checkout.checkout() / "comfy" / "model_patcher.py"
     if "class ModelPatcherDynamic" not in patching.read_text():
