@@ -23,7 +23,7 @@ from undegrade.models.prior import MultiResolutionPrior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines import prediction
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.operators.operator import Operator
+from undegrade.pipelines.operators import operator
 from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
@@ -42,13 +42,16 @@ def timed() -> Iterator[list[float]]:
 
         return call
 
-    kept = Operator.check_pullback, prediction.check_nonlinear
-    Operator.check_pullback = clocked(kept[0])  # type: ignore[method-assign]
-    prediction.check_nonlinear = clocked(kept[1])
+    checks = [(operator, "check_linear"), (operator, "check_nonlinear")]
+    checks.append((prediction, "check_nonlinear"))
+    kept = [getattr(module, name) for module, name in checks]
     try:
+        for (module, name), check in zip(checks, kept, strict=True):
+            setattr(module, name, clocked(check))
         yield spent
     finally:
-        Operator.check_pullback, prediction.check_nonlinear = kept  # type: ignore[method-assign]
+        for (module, name), check in zip(checks, kept, strict=True):
+            setattr(module, name, check)
 
 
 def share(prior: Any, measurement: Any, update: Any) -> tuple[float, float, int]:

@@ -153,10 +153,10 @@ class Run:
         watched = WatchedPredictor(self.predictor, progress)
         start = predicted(self.prior, watched, lr.to(host.device()), sigma, tile, overlap)
         codec, step = self.prior.codec, None
-        with host.running(self.prior):
+        with host.running(self.prior) as device:
             for step in invert(
                 WatchedPrior(self.prior, progress),
-                start,
+                start.to(device),
                 self.schedule,
                 noise,
                 strength=self.start.strength,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -49,23 +50,41 @@ def left() -> Iterator[None]:
 def full_float32() -> Iterator[None]:
     """A block without TF32 (10 bits of mantissa): convolutions of cuDNN take it unless told not to.
 
-    What it was is so again afterwards, however the user or ComfyUI had said it.
+    What it was is so again afterwards, however the user or ComfyUI had said it: after the last
+    block, where several threads are in one, since torch knows one choice for all of them.
     """
-    with ExitStack() as stack:
-        for flags, newer in (
-            (torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None)),
-            (torch.backends.cuda.matmul, torch.backends.cuda.matmul),
-        ):
-            try:
-                owner, name, off = flags, "allow_tf32", False
-                kept = flags.allow_tf32
-            except RuntimeError:  # was said in torch's newer way, which does not mix with this one
-                owner, name, off = newer, "fp32_precision", "ieee"
-                kept = newer.fp32_precision  # type: ignore[union-attr]
-            if kept != off:
-                stack.callback(setattr, owner, name, kept)
-                setattr(owner, name, off)
+    global _inside
+    with _choosing:
+        if not _inside:
+            turn_tf32_off(_restored)
+        _inside += 1
+    try:
         yield
+    finally:
+        with _choosing:
+            _inside -= 1
+            if not _inside:
+                _restored.close()
+
+
+_choosing, _inside, _restored = threading.Lock(), 0, ExitStack()
+
+
+def turn_tf32_off(restored: ExitStack) -> None:
+    """In convolutions and products; closing `restored` takes it back."""
+    for flags, newer in (
+        (torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None)),
+        (torch.backends.cuda.matmul, torch.backends.cuda.matmul),
+    ):
+        try:
+            owner, name, off = flags, "allow_tf32", False
+            kept = flags.allow_tf32
+        except RuntimeError:  # was said in torch's newer way, which does not mix with this one
+            owner, name, off = newer, "fp32_precision", "ieee"
+            kept = newer.fp32_precision  # type: ignore[union-attr]
+        if kept != off:
+            restored.callback(setattr, owner, name, kept)
+            setattr(owner, name, off)
 
 
 def outside(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -127,9 +127,10 @@ class WatchedOperator(Operator):
         host.check_interrupted()
         return self.operator.vjp(x)
 
-    def check_pullback(self, x: Tensor, y: Tensor, pullback: Callable[[Tensor], Tensor]) -> None:
+    def checked_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The wrapped operator's."""
-        self.operator.check_pullback(x, y, pullback)
+        host.check_interrupted()
+        return self.operator.checked_vjp(x)
 
     def surrogate(self, x: Tensor) -> Tensor:
         """The stand-in."""

@@ -126,6 +126,11 @@ class Start:
     scale: int
     size: tuple[int, int]
 
+    def to(self, device: torch.device) -> Start:
+        """The same on a device."""
+        tensors = (self.canvas, self.mean, self.std)
+        return Start(*(t.to(device) for t in tensors), self.scale, self.size)
+
 
 def predicted(
     prior: Prior, predictor: StartNoise, lr: Tensor, sigma: float, tile: int = 0, overlap: int = 0

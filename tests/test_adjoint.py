@@ -134,9 +134,9 @@ def test_an_operator_is_tried_once_for_each_shape():
     calls = []
 
     class Counting(Downscale):
-        def check_pullback(self, x, y, pullback):
+        def checked_vjp(self, x):
             calls.append(tuple(x.shape))
-            super().check_pullback(x, y, pullback)
+            return super().checked_vjp(x)
 
     operator = Counting(2)
     for size in ((8, 12), (8, 12), (16, 12), (8, 12)):

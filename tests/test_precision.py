@@ -1,5 +1,7 @@
 """Float32 is float32 behind the wall, and what the user had chosen is so again after it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -25,6 +27,23 @@ def test_tf32_is_off_inside_and_as_it_was_outside(convolutions, products):
         assert chosen() == before
     finally:
         cudnn.allow_tf32, matmul.allow_tf32 = kept
+
+
+def test_threads_that_overlap_do_not_end_each_others():
+    """As tasks of `batch --together` do."""
+    kept = cudnn.allow_tf32
+    try:
+        cudnn.allow_tf32 = True
+        first, second = full_float32(), full_float32()
+        with ThreadPoolExecutor(1) as other:
+            first.__enter__()
+            other.submit(second.__enter__).result()
+            first.__exit__(None, None, None)
+            assert not cudnn.allow_tf32
+            other.submit(second.__exit__, None, None, None).result()
+        assert cudnn.allow_tf32
+    finally:
+        cudnn.allow_tf32 = kept
 
 
 @pytest.mark.skipif(not hasattr(matmul, "fp32_precision"), reason="torch has one way only")

@@ -19,6 +19,7 @@ TOLERANCE = 1e-4  # of |A d|, linear: rounding leaves 2e-7
 STEPS = (1e-3, 3e-2)  # |h d| / |x| of a difference: for float32, and for half precision
 TELLING = 0.1  # of |J d|: an error of the differences up to which a step is good enough
 ERRORS = 4  # how many times the differences' error is allowed; 2.4 was met, with JPEG
+NEWER = (2, 13)  # the first torch that derives rightly in inference mode, too
 POOL = 1_048_573  # a prime, so that a repeated probe has no period that a picture has
 
 
@@ -67,11 +68,11 @@ def refuse_unless_equal(
     forwards, backwards = inner(j_d, r), inner(d, jt_r)
     vanished = length(jt_r) == 0 and length(j_d) > 0
     if vanished or not abs(forwards - backwards) <= allowed:  # NaN is refused too
-        remedy = (
-            "call it outside of torch.inference_mode()"
-            if torch.is_inference_mode_enabled()
-            else "use torch 2.13 or newer, or report the operator if it is new enough"
-        )
+        remedy = "report the operator"
+        if torch.is_inference_mode_enabled():
+            remedy = "call it outside of torch.inference_mode()"
+        elif tuple(map(int, torch.__version__.split(".")[:2])) < NEWER:
+            remedy = f"use torch {NEWER[0]}.{NEWER[1]} or newer, or report the operator"
         raise ArithmeticError(
             f"{name} has a wrong derivative under torch {torch.__version__}: <J d, r> is "
             f"{forwards:.6g} and <d, J^T r> is {backwards:.6g}, so nothing was restored; {remedy}."

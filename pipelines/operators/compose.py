@@ -8,6 +8,7 @@ from functools import reduce
 
 from torch import Tensor, nn
 
+from .adjoint import Map
 from .operator import Operator
 
 MERGED_SIDE = 160  # pixels; beyond it dense products cost more than the members' own ways
@@ -88,19 +89,23 @@ class Compose(Operator):
         if self._merges(x):
             rows, columns = self._merged(x)
             return self(x), lambda u: rows.T @ u @ columns
-        pullbacks = []
-        for operator in self.operators:
-            x, pullback = operator.vjp(x)
-            pullbacks.insert(0, pullback)
-        return x, lambda u: reduce(lambda v, pullback: pullback(v), pullbacks, u)
+        return self._chained(x, lambda operator, x: operator.vjp(x))
 
-    def check_pullback(self, x: Tensor, y: Tensor, pullback: Callable[[Tensor], Tensor]) -> None:
+    def checked_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """A nonlinear chain member by member, so that its linear ones are held to rounding."""
         if self.linear:
-            super().check_pullback(x, y, pullback)
-            return
+            return super().checked_vjp(x)
+        return self._chained(x, lambda operator, x: operator.trusted_vjp(x))
+
+    def _chained(
+        self, x: Tensor, vjp: Callable[[Operator, Tensor], tuple[Tensor, Map]]
+    ) -> tuple[Tensor, Map]:
+        """The chain rule over what `vjp` gives of each member."""
+        pullbacks: list[Map] = []
         for operator in self.operators:
-            x = operator.trusted_vjp(x)[0]
+            x, pullback = vjp(operator, x)
+            pullbacks.insert(0, pullback)
+        return x, lambda u: reduce(lambda v, pullback: pullback(v), pullbacks, u)
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:

@@ -58,12 +58,13 @@ class ThroughDecoder(Operator):
         y, through_operator = self.operator.vjp(picture)
         return y, lambda u: through_decoder(through_operator(u))[0]
 
-    def check_pullback(self, x: Tensor, y: Tensor, pullback: Callable[[Tensor], Tensor]) -> None:
+    def checked_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The decoder by itself, then A at what it gives."""
         picture, through_decoder = torch.func.vjp(self.codec.decode, x)[:2]
         name = f"The decoder ({type(self.codec).__name__})"
         check_nonlinear(name, self.codec.decode, x, lambda u: through_decoder(u)[0], picture)
-        self.operator.trusted_vjp(picture)
+        y, through_operator = self.operator.trusted_vjp(picture)
+        return y, lambda u: through_decoder(through_operator(u))[0]
 
     def gain(self, z: Tensor, iterations: int = 4) -> Tensor:
         """About the largest eigenvalue of J_D^T J_D at z, (B,), by power iteration from z.

@@ -120,18 +120,20 @@ class Operator(ABC):
 
         Raises `ArithmeticError` where the two do not belong together; see `adjoint`.
         """
-        y, pullback = self.vjp(x)
         trusted = vars(self).setdefault("_trusted", set())
         key = (x.shape, x.dtype, x.device, torch.is_inference_mode_enabled())
-        if key not in trusted:
-            self.check_pullback(x, y, pullback)
-            trusted.add(key)
+        if key in trusted:
+            return self.vjp(x)
+        y, pullback = self.checked_vjp(x)
+        trusted.add(key)
         return y, pullback
 
-    def check_pullback(self, x: Tensor, y: Tensor, pullback: Callable[[Tensor], Tensor]) -> None:
-        """Raise `ArithmeticError` unless y, pullback = vjp(x) belong to `forward`."""
+    def checked_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """`vjp`, held against `forward`. Raises `ArithmeticError`."""
+        y, pullback = self.vjp(x)
         check = check_linear if self.linear else check_nonlinear
         check(type(self).__name__, self.__call__, x, pullback, y)
+        return y, pullback
 
 
 def check_image(x: Tensor, where: str) -> None:

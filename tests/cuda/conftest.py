@@ -12,6 +12,7 @@ import torch
 from every_node import comfyui, models, output
 
 from undegrade.nodes import host, hosted_weights
+from undegrade.nodes.wall import full_float32
 
 __all__ = ["comfyui", "models"]  # fixtures
 REASON = "needs a CUDA device"
@@ -26,17 +27,9 @@ def card(request, monkeypatch):
         monkeypatch.setattr(hosted_weights, "ThreadPoolExecutor", thread)  # modes end with a thread
         with pretended_device.pretended():
             yield pretended_device.CARD
-    elif not torch.cuda.is_available():
-        pytest.skip(REASON)
     else:
-        flags, matmul = torch.backends.cudnn.flags, torch.backends.cuda.matmul
-        kept = matmul.allow_tf32
-        matmul.allow_tf32 = False
-        try:
-            with flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
-                yield torch.device("cuda")
-        finally:
-            matmul.allow_tf32 = kept
+        with full_float32():
+            yield request.getfixturevalue("cuda")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What only a CUDA device tells: memory, number formats, TF32; and out of memory anywhere."""
 
 import gc
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from every_node import output
 from node_calls import call, measured, photo
 
 from undegrade.models.prior import GaussianPrior
+from undegrade.nodes import wall
 from undegrade.pipelines.tiled_prior import TiledPrior, TileOptions
 
 pytestmark = pytest.mark.usefixtures("comfyui")
@@ -64,14 +66,16 @@ def test_a_card_that_is_full_is_answered_by_halving(cuda, use):
     sigma = torch.ones(1, device=cuda)
     prior.network.to(cuda)
     options = TileOptions(tile=256, overlap=64)
-    expected = TiledPrior(prior, options, 1).denoise(x, sigma)
+    with wall.full_float32():
+        expected = TiledPrior(prior, options, 1).denoise(x, sigma)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(cuda).total_memory
     allowed = torch.cuda.memory_reserved() + 400 * 2**20
     torch.cuda.set_per_process_memory_fraction(allowed / total)
     try:
         tiled = TiledPrior(prior, options, tiles_per_call=25)
-        result = tiled.denoise(x, sigma)
+        with wall.full_float32():
+            result = tiled.denoise(x, sigma)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert tiled.budget.limit is not None and tiled.budget.limit < 25
@@ -99,34 +103,38 @@ def test_the_peak_is_that_of_the_first_measurement(cuda, use):
     assert torch.cuda.max_memory_allocated() < 760 * 2**20
 
 
+@pytest.fixture
+def tf32():
+    """The user has chosen it."""
+    kept = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.backends.cudnn.allow_tf32 = kept
+
+
 @pytest.mark.cuda
-def test_tf32_stays_out_of_a_run_and_would_have_cost_little(cuda, use):
-    """The user's flag is not what decides; a network's own call with it is seen to differ."""
-    flags = torch.backends.cudnn
+@pytest.mark.parametrize("let_in, most", [(False, 0.05), (True, 0.1)])
+def test_tf32_stays_out_of_a_run_and_would_cost_little(
+    let_in, most, cuda, use, tf32, monkeypatch
+):
+    """In dB, against the truth."""
     use("cpu")
     expected = sampled(call("UndegradeLoadPixelPrior")[0])
     use(cuda)
-    kept = flags.allow_tf32
-    try:
-        flags.allow_tf32 = True
-        result = sampled(call("UndegradeLoadPixelPrior")[0])
-    finally:
-        flags.allow_tf32 = kept
+    if let_in:
+        monkeypatch.setattr(wall, "full_float32", nullcontext)
+    result = sampled(call("UndegradeLoadPixelPrior")[0])
     truth = photo(128, 128)
-    assert abs(decibels(result, truth) - decibels(expected, truth)) < 0.05
+    assert abs(decibels(result, truth) - decibels(expected, truth)) < most
 
 
 @pytest.mark.cuda
-def test_a_sample_alone_and_in_a_batch(cuda, use):
+def test_a_sample_alone_and_in_a_batch(cuda, use, tf32):
     use(cuda)
     prior = output("UndegradeLoadPixelPrior")
     prior.network.to(cuda)
     x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(cuda)
     sigma = torch.full((4,), 0.3, device=cuda)
-    kept = torch.backends.cudnn.allow_tf32
-    try:
-        torch.backends.cudnn.allow_tf32 = False
+    with wall.full_float32():
         together, alone = prior.denoise(x, sigma), prior.denoise(x[2:3], sigma[2:3])
-    finally:
-        torch.backends.cudnn.allow_tf32 = kept
     assert (together[2:3] - alone).abs().max() < 2e-5

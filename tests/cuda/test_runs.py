@@ -1,10 +1,15 @@
 """Whole runs on a card: the CPU's pictures, the same twice, and how often the host waits."""
 
+import copy
+from contextlib import contextmanager
+
 import pretended_device
 import pytest
 import torch
 from every_node import output, small_inputs
 from node_calls import call, measured, photo
+
+from undegrade.models.pixel import PixelPrior
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 STEPS = 6
@@ -82,6 +87,28 @@ def test_a_run_gives_the_cpus_picture(name, card, use):
 def test_the_same_seed_gives_the_same_bits(name, card, use):
     use(card)
     assert torch.equal(RUNS[name](), RUNS[name]())
+
+
+class OnACardOfItsOwn(PixelPrior):
+    """As ComfyUI's models may be, which are not all loaded on its default device."""
+
+    @contextmanager
+    def running(self):
+        self.network.to(pretended_device.CARD)
+        yield pretended_device.CARD
+
+
+def test_an_inversion_where_the_prior_is_not_on_the_default_device(use):
+    def enlarged(prior):
+        given = {**small_inputs("UndegradeInversionSampler"), "prior": prior, "steps": 2}
+        return call("UndegradeInversionSampler", **{**given, "sigmas": None})[0]
+
+    use("cpu")
+    built_in = output("UndegradeLoadPixelPrior")
+    expected = enlarged(built_in)
+    with pretended_device.pretended():
+        own = OnACardOfItsOwn(copy.deepcopy(built_in.network), built_in.spec)
+        assert (enlarged(own) - expected).abs().max() < 1e-4
 
 
 CHECKED = {"pipelines/operators/adjoint.py length", "pipelines/operators/adjoint.py inner"}
