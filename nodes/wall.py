@@ -41,22 +41,23 @@ if REFUSED:
 
 @contextmanager
 def left() -> Iterator[None]:
-    """A block outside of inference mode, without gradients, in which float32 is float32."""
-    with torch.inference_mode(False), torch.no_grad(), full_float32():
+    """A block outside of inference mode, without gradients, and `repeatable`."""
+    with torch.inference_mode(False), torch.no_grad(), repeatable():
         yield
 
 
 @contextmanager
-def full_float32() -> Iterator[None]:
-    """A block without TF32 (10 bits of mantissa): convolutions of cuDNN take it unless told not to.
+def repeatable() -> Iterator[None]:
+    """A block in which float32 is float32, and two runs on a card give the same bits.
 
-    What it was is so again afterwards, however the user or ComfyUI had said it: after the last
-    block, where several threads are in one, since torch knows one choice for all of them.
+    Without it cuDNN's convolutions take TF32 (10 bits of mantissa), and their derivatives add up in
+    whatever order. What was chosen holds again afterwards, however the user or ComfyUI had said it:
+    after the last block, where several threads are in one, since torch knows one choice for all.
     """
     global _inside
     with _choosing:
         if not _inside:
-            turn_tf32_off(_restored)
+            choose(_restored)
         _inside += 1
     try:
         yield
@@ -70,21 +71,26 @@ def full_float32() -> Iterator[None]:
 _choosing, _inside, _restored = threading.Lock(), 0, ExitStack()
 
 
-def turn_tf32_off(restored: ExitStack) -> None:
-    """In convolutions and products; closing `restored` takes it back."""
+def choose(restored: ExitStack) -> None:
+    """TF32 off, cuDNN deterministic and not chosen by the clock; closing `restored` takes it
+    back."""
+    said: list[tuple[Any, str, Any, Any]] = [
+        (torch.backends.cudnn, "deterministic", torch.backends.cudnn.deterministic, True),
+        (torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark, False),
+    ]
     for flags, newer in (
         (torch.backends.cudnn, getattr(torch.backends.cudnn, "conv", None)),
         (torch.backends.cuda.matmul, torch.backends.cuda.matmul),
     ):
         try:
-            owner, name, off = flags, "allow_tf32", False
-            kept = flags.allow_tf32
+            said.append((flags, "allow_tf32", flags.allow_tf32, False))
         except RuntimeError:  # was said in torch's newer way, which does not mix with this one
-            owner, name, off = newer, "fp32_precision", "ieee"
-            kept = newer.fp32_precision  # type: ignore[union-attr]
-        if kept != off:
+            assert newer
+            said.append((newer, "fp32_precision", newer.fp32_precision, "ieee"))
+    for owner, name, kept, wanted in said:
+        if kept != wanted:
             restored.callback(setattr, owner, name, kept)
-            setattr(owner, name, off)
+            setattr(owner, name, wanted)
 
 
 def outside(function: Callable[..., Any]) -> Callable[..., Any]:

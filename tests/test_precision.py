@@ -1,11 +1,11 @@
-"""Float32 is float32 behind the wall, and what the user had chosen is so again after it."""
+"""Float32 is float32 behind the wall, and runs repeat; the user's choices hold again after it."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from undegrade.nodes.wall import full_float32
+from undegrade.nodes.wall import repeatable
 
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 
@@ -21,7 +21,7 @@ def test_tf32_is_off_inside_and_as_it_was_outside(convolutions, products):
     try:
         cudnn.allow_tf32, matmul.allow_tf32 = convolutions, products
         before = chosen()
-        with pytest.raises(KeyError), full_float32():
+        with pytest.raises(KeyError), repeatable():
             assert chosen() == (False, False, "highest")
             raise KeyError
         assert chosen() == before
@@ -34,7 +34,7 @@ def test_threads_that_overlap_do_not_end_each_others():
     kept = cudnn.allow_tf32
     try:
         cudnn.allow_tf32 = True
-        first, second = full_float32(), full_float32()
+        first, second = repeatable(), repeatable()
         with ThreadPoolExecutor(1) as other:
             first.__enter__()
             other.submit(second.__enter__).result()
@@ -46,12 +46,25 @@ def test_threads_that_overlap_do_not_end_each_others():
         cudnn.allow_tf32 = kept
 
 
+@pytest.mark.parametrize("name, wanted", [("deterministic", True), ("benchmark", False)])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_cudnn_repeats_inside_and_does_as_chosen_outside(name, wanted, chosen):
+    kept = getattr(cudnn, name)
+    try:
+        setattr(cudnn, name, chosen)
+        with repeatable():
+            assert getattr(cudnn, name) is wanted
+        assert getattr(cudnn, name) is chosen
+    finally:
+        setattr(cudnn, name, kept)
+
+
 @pytest.mark.skipif(not hasattr(matmul, "fp32_precision"), reason="torch has one way only")
 def test_also_where_it_was_chosen_in_torchs_newer_way():
     kept = matmul.fp32_precision
     try:
         matmul.fp32_precision = "tf32"
-        with full_float32():
+        with repeatable():
             assert matmul.fp32_precision == "ieee" and not cudnn.allow_tf32
         assert matmul.fp32_precision == "tf32" and cudnn.allow_tf32
     finally:

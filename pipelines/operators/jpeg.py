@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -53,6 +57,25 @@ class JPEG(Options, Operator):
         if channels != 3:
             raise ValueError(f"JPEG got {channels} channels; give RGB pictures, 3 channels.")
         beyond = (0, -width % BLOCK, 0, -height % BLOCK)
-        pixels = F.pad((x + 1) / 2, beyond, mode="replicate").contiguous()
-        decoded = jpeg_codec_differentiable(pixels, x.new_full((1,), self.quality))
+        with repeatable() if x.is_cuda else nullcontext():
+            pixels = F.pad((x + 1) / 2, beyond, mode="replicate").contiguous()
+            decoded = jpeg_codec_differentiable(pixels, x.new_full((1,), self.quality))
         return decoded[..., :height, :width] * 2 - 1
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """A block whose operations have derivatives that add up in a fixed order on a card.
+
+    Enlarging colour and continuing borders have none otherwise: one rounding more, another
+    coefficient is quantised away, and the same seed gives another picture.
+    """
+    kept = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of products, which do repeat on one card
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(kept, warn_only=warned)

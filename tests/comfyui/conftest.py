@@ -87,7 +87,10 @@ def weights(server):
     """Random weights in the server's models folder; returns that folder."""
     script, models = HERE / "random_weights.py", server.base / "models"
     command = [checkout.python(), script, checkout.checkout(), checkout.PACK, models]
-    made = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    on_cpu = {**os.environ, "COMFYUI_DEVICE": "cpu"}  # with dynamic VRAM networks have no weights
+    made = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env=on_cpu
+    )
     assert made.returncode == 0, made.stderr[-3000:]
     return models
 

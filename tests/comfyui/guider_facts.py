@@ -2,8 +2,7 @@
 
 usage: python guider_facts.py COMFYUI_FOLDER PACK_FOLDER WORK_FOLDER
 
-On the CPU, unless COMFYUI_DEVICE names a card: there in float32, and with the dynamic VRAM of those
-versions that have it, which main.py turns on in the same way.
+On the CPU, unless COMFYUI_DEVICE names a card: there in float32.
 """
 
 # ruff: noqa: E402, TID251
@@ -37,7 +36,9 @@ from comfy_extras.nodes_custom_sampler import Guider_Basic, SamplerCustomAdvance
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from safetensors.torch import save_file
 
-if DYNAMIC:
+
+def turn_dynamic_vram_on() -> None:
+    """As main.py does; networks that are made afterwards have no weights until they load some."""
     import comfy.memory_management
     import comfy.model_patcher
 

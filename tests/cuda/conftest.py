@@ -12,7 +12,7 @@ import torch
 from every_node import comfyui, models, output
 
 from undegrade.nodes import host, hosted_weights
-from undegrade.nodes.wall import full_float32
+from undegrade.nodes.wall import repeatable
 
 __all__ = ["comfyui", "models"]  # fixtures
 REASON = "needs a CUDA device"
@@ -28,7 +28,7 @@ def card(request, monkeypatch):
         with pretended_device.pretended():
             yield pretended_device.CARD
     else:
-        with full_float32():
+        with repeatable():
             yield request.getfixturevalue("cuda")
 
 

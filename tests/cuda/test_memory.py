@@ -66,7 +66,7 @@ def test_a_card_that_is_full_is_answered_by_halving(cuda, use):
     sigma = torch.ones(1, device=cuda)
     prior.network.to(cuda)
     options = TileOptions(tile=256, overlap=64)
-    with wall.full_float32():
+    with wall.repeatable():
         expected = TiledPrior(prior, options, 1).denoise(x, sigma)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(cuda).total_memory
@@ -74,7 +74,7 @@ def test_a_card_that_is_full_is_answered_by_halving(cuda, use):
     torch.cuda.set_per_process_memory_fraction(allowed / total)
     try:
         tiled = TiledPrior(prior, options, tiles_per_call=25)
-        with wall.full_float32():
+        with wall.repeatable():
             result = tiled.denoise(x, sigma)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
@@ -122,7 +122,7 @@ def test_tf32_stays_out_of_a_run_and_would_cost_little(
     expected = sampled(call("UndegradeLoadPixelPrior")[0])
     use(cuda)
     if let_in:
-        monkeypatch.setattr(wall, "full_float32", nullcontext)
+        monkeypatch.setattr(wall, "repeatable", nullcontext)
     result = sampled(call("UndegradeLoadPixelPrior")[0])
     truth = photo(128, 128)
     assert abs(decibels(result, truth) - decibels(expected, truth)) < most
@@ -135,6 +135,6 @@ def test_a_sample_alone_and_in_a_batch(cuda, use, tf32):
     prior.network.to(cuda)
     x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(cuda)
     sigma = torch.full((4,), 0.3, device=cuda)
-    with wall.full_float32():
+    with wall.repeatable():
         together, alone = prior.denoise(x, sigma), prior.denoise(x[2:3], sigma[2:3])
     assert (together[2:3] - alone).abs().max() < 2e-5

@@ -10,6 +10,7 @@ from test_nonlinear_blur import pseudo_weights
 from undegrade.models.kernel_embedding import kernel_wizard_of
 from undegrade.models.pixel import PixelNetwork, PixelPrior
 from undegrade.models.prior import PriorSpec
+from undegrade.nodes.wall import repeatable
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import BORDERS, GaussianBlur, KernelBlur
@@ -113,18 +114,33 @@ def test_an_operator_and_its_derivatives(name, card):
         assert close(a, b)
 
 
+def updated(name, update, device):
+    x, truth = pictures(12 if "decoder" in name else 3)
+    operator = on(OPERATORS[name](), device)
+    y = operator(0.3 * truth.to(device))
+    m = Measurement(y, operator, 0.05)
+    around = Surroundings(0.3, per_sample_noise([1, 2]), 0.5, lambda u: 0.7 * u)
+    return UPDATES[update](x.to(device), 0.4, m, around)
+
+
 @every_operator
 @pytest.mark.parametrize("update", UPDATES)
 def test_an_update(name, update, card):
-    x, truth = pictures(12 if "decoder" in name else 3)
-    results = []
-    for device in ("cpu", card):
-        operator = on(OPERATORS[name](), device)
-        y = operator(0.3 * truth.to(device))
-        m = Measurement(y, operator, 0.05)
-        around = Surroundings(0.3, per_sample_noise([1, 2]), 0.5, lambda u: 0.7 * u)
-        results.append(UPDATES[update](x.to(device), 0.4, m, around))
-    assert close(*results)
+    """JPEG rounds: of two states that differ by 1e-6 one may lose a coefficient that the other
+    keeps, after which conjugate gradients go different ways (rms .0016 on one and the same CPU)."""
+    expected, result = (updated(name, update, device) for device in ("cpu", card))
+    if name in ("jpeg", "composed, nonlinear") and update.startswith("cg"):
+        assert (expected - result.cpu()).square().mean().sqrt() < 0.01
+    else:
+        assert close(expected, result)
+
+
+@pytest.mark.cuda
+@every_operator
+@pytest.mark.parametrize("update", UPDATES)
+def test_an_update_gives_the_same_bits_again(name, update, cuda):
+    with repeatable():
+        assert torch.equal(updated(name, update, cuda), updated(name, update, cuda))
 
 
 SOLVED = ["mask", "downscale area", "gaussian replicate", "kernel circular"]

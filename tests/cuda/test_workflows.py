@@ -36,7 +36,8 @@ def pictures(path, folder):
 @pytest.mark.cuda
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
 def test_a_workflow_gives_the_same(path, cuda, use, tmp_path):
-    """46 dB between the two: what moves the error of a restoration of 26 dB by 0.05 dB."""
+    """46 dB between the two: what moves the error of a restoration of 26 dB by 0.05 dB. JPEG's
+    rounding lets two runs go different ways (`test_operators.py`): 40 dB."""
     use("cpu")
     expected = pictures(path, tmp_path / "cpu")
     use(cuda)
@@ -44,4 +45,4 @@ def test_a_workflow_gives_the_same(path, cuda, use, tmp_path):
     assert expected.keys() == result.keys() and expected
     for name, picture in expected.items():
         apart = (picture - result[name]) / 255
-        assert apart.square().mean() < 10**-4.6, name
+        assert apart.square().mean() < 10 ** (-4 if path.stem == "jpeg_repair" else -4.6), name

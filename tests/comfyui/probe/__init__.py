@@ -69,6 +69,7 @@ def watch_all(prompt):
         spec = importlib.util.spec_from_file_location("global_state", path)
         state = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(state)
+        importlib.import_module("diffusers.models.unets.unet_2d")  # sets filters and variables
         for node_id, cls in sys.modules["nodes"].NODE_CLASS_MAPPINGS.items():
             if node_id.startswith("Undegrade"):
                 watch(cls, node_id, state)
