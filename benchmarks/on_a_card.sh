@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 out=${OUT:-output/card}
 python=${PYTHON:-python3}
 mkdir -p "$out"
+export OMP_NUM_THREADS=2  # several processes run at once
 if [ $# -gt 0 ]; then
   site=$(mktemp -d)
   trap 'rm -rf "$site"' EXIT
@@ -17,12 +18,12 @@ fi
 pytest=("$python" -m pytest -p no:cacheprovider --tb short -rfE)
 server=0
 if [ -n "${COMFYUI_PATH:-}" ]; then
-  COMFYUI_DEVICE=cuda COMFYUI_PYTHON=$python timeout --signal INT 180 "${pytest[@]}" \
-    tests/comfyui/test_derivatives_in_comfyui.py tests/comfyui/test_server_workflows.py \
+  COMFYUI_DEVICE=cuda COMFYUI_PYTHON=$python timeout --signal INT 200 "${pytest[@]}" \
+    tests/comfyui/test_server_workflows.py tests/comfyui/test_derivatives_in_comfyui.py \
     -k "card or finishes" > "$out/comfyui.txt" 2>&1 &
   server=$!
 fi
-timeout --signal INT 180 "${pytest[@]}" tests/cuda -m cuda -n 4 --timeout 90 > "$out/tests.txt" 2>&1
+timeout --signal INT 100 "${pytest[@]}" tests/cuda -m cuda -n 5 --timeout 90 > "$out/tests.txt" 2>&1
 tests=$?
 if [ "$server" -gt 0 ]; then wait "$server"; server=$?; fi
 timeout 110 "$python" benchmarks/gpu.py --seconds "${SECONDS_OF_BENCHMARK:-90}" > "$out/gpu.txt" 2>&1

@@ -101,6 +101,7 @@ def test_a_template_opens_whole_and_legible(chooser, path):
     page.wait_for_timeout(1000)  # it comes in slowly
     shown.get_by_text("undegrade", exact=True).click(timeout=60_000)
     shown.get_by_placeholder("Search").fill(path.stem)
+    page.wait_for_timeout(1000)  # the cards move to their places
     shown.get_by_text(path.stem, exact=True).first.click(timeout=60_000)
     page.wait_for_function("(id) => app.graph.id === id", arg=workflow["id"])
     page.wait_for_timeout(700)
