@@ -19,6 +19,9 @@ from torch import Tensor
 from ..pipelines.measurement import Measurement
 from . import host
 
+LEVELS = 65535  # of 16 bits; those of 8 bits are among them, 65535 = 255 * 257
+NEAR = 2.0**-21  # what a few roundings of float32 leave between a level and what became of it
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -62,7 +65,8 @@ def to_pixels(image: Tensor, name: str = "image") -> tuple[Tensor, Layout]:
 def to_image(pixels: Tensor, layout: Layout | None = None) -> Tensor:
     """(B, C, H, W) in [-1, 1] -> IMAGE, clipped to [0, 1], in the layout it came in.
 
-    B may be a multiple of the layout's: consecutive pictures then share an alpha plane.
+    B may be a multiple of the layout's: consecutive pictures then share an alpha plane. What came
+    as levels of 8 or 16 bits and was not changed leaves bit for bit (`settled`).
     """
     return given(rearrange(channels(pixels, layout or Layout()), "b c h w -> b h w c"))
 
@@ -72,13 +76,46 @@ def channels(pixels: Tensor, layout: Layout) -> Tensor:
     planes = ((pixels.float().cpu() + 1) / 2).clamp(0, 1)
     if layout.channels == 1:
         planes = planes.mean(1, keepdim=True)
+    planes = settled(planes)
     if layout.alpha is not None:
         alpha = layout.alpha.cpu()
         alpha = alpha.repeat_interleave(planes.shape[0] // alpha.shape[0], 0)
         if alpha.shape[-2:] != planes.shape[-2:]:
-            alpha = F.interpolate(alpha, size=planes.shape[-2:], mode="bilinear", antialias=True)
+            size = planes.shape[-2:]
+            alpha = settled(F.interpolate(alpha, size=size, mode="bilinear", antialias=True))
         planes = torch.cat([planes, alpha], 1)
     return planes
+
+
+def settled(values: Tensor) -> Tensor:
+    """Values in [0, 1] float32, those within `NEAR` of a level k / 65535 (so of k / 255) on it.
+
+    2x - 1 drops the last bits of an x below 1/4, and ComfyUI's SaveImage cuts 255 x to whole
+    numbers: what lies 1e-9 under a level would be saved a whole level darker.
+    """
+    levels = (values * LEVELS).round() / LEVELS
+    return torch.where((values - levels).abs() <= NEAR, levels, values)
+
+
+def visible(pixels: Tensor, layout: Layout) -> Tensor:
+    """Pixels for a change of size: where alpha is 0, the colours beside it go on.
+
+    What lies hidden there, often black, would be mixed into the rim. Itself without alpha.
+    """
+    return pixels if layout.alpha is None else _spread(pixels, layout.alpha.to(pixels))
+
+
+def _spread(colours: Tensor, weight: Tensor) -> Tensor:
+    """Colours where the weight, (B, 1, H, W), is 0: the weighted mean of what lies around, from
+    the nearest halving that has any; a picture without weight stays as it is."""
+    size = weight.shape[-2:]
+    if max(size) == 1 or bool((weight > 0).all()):
+        return colours
+    mass, total = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (weight, colours * weight))
+    coarse = _spread(total / mass.clamp_min(torch.finfo(mass.dtype).tiny), mass)
+    around = F.interpolate(coarse, size=size, mode="bilinear")
+    keep = (weight > 0) | (weight.amax((-2, -1), keepdim=True) == 0)
+    return torch.where(keep, colours, around)
 
 
 def to_planes(mask: Tensor, name: str = "mask") -> Tensor:

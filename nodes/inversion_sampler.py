@@ -29,7 +29,7 @@ from ..pipelines.step import Step
 from ..pipelines.subdaps import picture
 from ..pipelines.tiling import TileGrid
 from . import host
-from .images import to_image, to_pixels, to_preview
+from .images import to_image, to_pixels, to_preview, visible
 from .inversion import CATEGORY
 from .sampling import glimpse
 from .watched import WatchedPredictor, WatchedPrior
@@ -103,7 +103,7 @@ class InversionSampler:
             sides(side, chosen.scale, predictor.scale, chosen.resize == "before")
             for side in pixels.shape[-2:]
         )
-        lr = resized(pixels, (seen_height, seen_width))
+        lr = resized(visible(pixels, layout), (seen_height, seen_width))
         check_large_enough(pixels, lr)
         run = Run(prior, predictor, schedule, chosen, start)
         restored = run(lr, per_sample_noise([seed + b for b in range(len(lr))]))

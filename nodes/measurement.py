@@ -12,7 +12,7 @@ from ..pipelines.measurement import Measurement, simulate
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.noise_level import estimate_noise_level
 from ..pipelines.operators.operator import Operator
-from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels
+from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels, visible
 from .operators import beside
 from .widgets import SEED, Widget, expect, seed, socket, widgets_of
 
@@ -69,7 +69,8 @@ class DegradeImage:
         expect(operator, Operator, "operator", CONNECT_OPERATOR)
         pixels, layout = to_pixels(image)
         noise = per_sample_noise([seed + b for b in range(pixels.shape[0])])
-        m = simulate(beside(operator, pixels), operator, noise_level, noise)
+        seen = visible(pixels, layout) if changes_size(operator, pixels) else pixels
+        m = simulate(beside(operator, seen), operator, noise_level, noise)
         m = replace(m, y=m.y.to(pixels.device))
         return to_image(m.y, layout), remember(m, layout)
 
@@ -103,6 +104,7 @@ class MeasurementFromImage:
         """The measurement, with the operator tried once on a picture of the size it asks for."""
         expect(operator, Operator, "operator", CONNECT_OPERATOR)
         y, layout = to_pixels(image)
+        y = visible(y, layout) if changes_size(operator, y) else y
         m = Measurement(operator.observe(y), operator, noise_level)
         height, width = m.image_size
         blank = y.new_zeros(y.shape[0], 3, height, width)
@@ -198,3 +200,9 @@ class BoxMaskNode:
 def remember(m: Measurement, layout: Layout) -> PictureMeasurement:
     """The measurement with the layout its picture came in."""
     return PictureMeasurement(m.y, m.operator, m.noise_level, layout)
+
+
+def changes_size(operator: Operator, pixels: Tensor) -> bool:
+    """Whether a picture that the operator measured is larger than these pixels, or smaller."""
+    size = tuple(pixels.shape[-2:])
+    return operator.input_size(*size) != size

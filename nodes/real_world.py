@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..pipelines.real_world import RealWorldDegradation, degrade
 from . import host
-from .images import to_image, to_pixels
+from .images import to_image, to_pixels, visible
 from .measurement import CATEGORY
 from .widgets import SEED, socket, widgets_of
 
@@ -38,6 +38,7 @@ class RealWorldDegradationNode:
     def degrade(self, image: Tensor, seed: int, **options: Any) -> tuple[Tensor]:
         """Picture by picture, so that a cancelled run stops within one of them."""
         pixels, layout = to_pixels(image)
+        pixels = visible(pixels, layout)
         known = RealWorldDegradation(**options)
         spoilt = []
         for b in range(pixels.shape[0]):

@@ -17,7 +17,7 @@ from ..pipelines.operators.canvas import upsample
 from ..pipelines.step import Step
 from ..pipelines.subdaps import picture
 from . import host
-from .images import Layout, given, to_image
+from .images import Layout, given, settled, to_image
 from .widgets import expect, socket
 
 CATEGORY = "Undegrade/posterior"
@@ -181,7 +181,7 @@ class PosteriorStatistics:
             )
         groups = images.float().unflatten(0, (-1, count))  # (P, K, H, W, C)
         std = groups[..., :3].var(1).mean(-1).sqrt()
-        return given(groups.mean(1)), given((std * gain).clamp(0, 1)), std.mean().item()
+        return given(settled(groups.mean(1))), given((std * gain).clamp(0, 1)), std.mean().item()
 
 
 @contextmanager

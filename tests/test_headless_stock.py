@@ -198,3 +198,28 @@ def test_primitives(folders):
         node = classes[f"Primitive{name}"]
         assert node().run(value=value) == (value,)
         assert list(node.RETURN_TYPES) == [kind]
+
+
+@pytest.mark.parametrize("method", ["bilinear", "area", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(50, 60), (9, 7)])
+def test_scaling_mixes_no_hidden_colour_into_the_rim(call, method, size):
+    y, x = torch.meshgrid(torch.arange(24), torch.arange(20), indexing="ij")
+    alpha = (7 - ((y - 12) ** 2 + (x - 10) ** 2).sqrt()).clamp(0, 1)
+    colour = torch.tensor([230, 153, 77]) / 255
+    image = torch.cat([(alpha > 0)[..., None] * colour, alpha[..., None]], -1)[None]
+    (out,) = call("ImageScale", image=image, upscale_method=method, width=size[0], height=size[1],
+                  crop="disabled")
+    off = (out[..., :3] - colour) * out[..., 3:]  # as it is seen
+    off = off[out[..., 3] > 1 / 255]
+    assert len(off) > 10
+    assert off.abs().max() < (2 / 255 if method == "lanczos" else 1e-5)  # Pillow has 8 bits
+
+
+@pytest.mark.parametrize("method", ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"])
+def test_scaling_an_opaque_picture_gives_what_it_gives_without_alpha(call, method):
+    image = torch.rand(1, 11, 13, 4, generator=torch.Generator().manual_seed(3))
+    image[..., 3] = 1
+    given = {"upscale_method": method, "width": 20, "height": 17, "crop": "disabled"}
+    (out,) = call("ImageScale", image=image, **given)
+    (plain,) = call("ImageScale", image=image[..., :3], **given)
+    assert torch.equal(out[..., :3], plain)

@@ -10,6 +10,7 @@ from .declare import IMAGE, MASK, node, number, switch, whole
 
 METHODS = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
 CROPS = ["disabled", "center"]
+LEAST_ALPHA = 0.5 / 255  # below it nothing is seen
 BLENDS = ["normal", "multiply", "screen", "overlay", "soft_light", "difference"]
 
 
@@ -17,7 +18,7 @@ def resize(image: Tensor, width: int, height: int, method: str, crop: str = "dis
     """Scale to (height, width); ``center`` first cuts the picture to the new aspect ratio.
 
     As in ComfyUI there is no antialiasing except in ``lanczos`` (8 bits, by Pillow), and bicubic
-    values may leave [0, 1].
+    values may leave [0, 1]. Unlike there, RGBA is weighted by its alpha, as Pillow's lanczos does.
     """
     if crop == "center":
         old_height, old_width = image.shape[1:3]
@@ -27,8 +28,20 @@ def resize(image: Tensor, width: int, height: int, method: str, crop: str = "dis
         image = image[:, top:old_height - top, left:old_width - left]
     if method == "lanczos":
         return torch.stack([_lanczos(one, width, height) for one in image]).to(image)
-    planes = functional.interpolate(image.movedim(-1, 1), size=(height, width), mode=method)
-    return planes.movedim(1, -1)
+    planes = image.movedim(-1, 1)
+    scaled = functional.interpolate(planes, size=(height, width), mode=method)
+    if planes.shape[1] == 4 and method != "nearest-exact" and bool((planes[:, 3:] < 1).any()):
+        scaled[:, :3] = _weighted(planes, scaled, method)
+    return scaled.movedim(1, -1)
+
+
+def _weighted(planes: Tensor, scaled: Tensor, method: str) -> Tensor:
+    """The colours of scaled RGBA (B, 4, H, W), weighted by alpha, so that what lies under
+    transparent pixels stays there; where the result is transparent, as they were scaled."""
+    colours, alpha = planes[:, :3] * planes[:, 3:], scaled[:, 3:]
+    size = (scaled.shape[-2], scaled.shape[-1])
+    mixed = functional.interpolate(colours, size=size, mode=method) / alpha
+    return torch.where(alpha > LEAST_ALPHA, mixed.clamp(0, 1), scaled[:, :3])
 
 
 def _lanczos(image: Tensor, width: int, height: int) -> Tensor:
