@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..models.codec import Codec, preview
 from ..models.prior import Prior
+from ..pipelines.apart import restore_apart
 from ..pipelines.corrector import COEFFICIENTS, Corrector
 from ..pipelines.measurement import Measurement
 from ..pipelines.noise import per_sample_noise
@@ -139,20 +140,22 @@ def run(
     switch: SwitchRule,
 ) -> tuple[Tensor, RestorationTrajectory]:
     """The sampler's generator, with its correctors, previews and progress."""
-    tried = (chosen.steps + (TRIES if update.through_network else 0)) * chosen.ode_steps
-    progress = host.Progress(tried, "Posterior Sampler")
     many = measurement.y.repeat_interleave(samples, 0).to(device)
-    watched = WatchedOperator(measurement.operator)
-    seeds = [seed + b for b in range(many.shape[0])]
+    watched = replace(measurement, y=many, operator=WatchedOperator(measurement.operator))
+    together = measurement.operator.smooth or len(many) == 1
+    tried = (chosen.steps + (TRIES if update.through_network else 0)) * chosen.ode_steps
+    progress = host.Progress(tried * (1 if together else len(many)), "Posterior Sampler")
+    seeds = [seed + b for b in range(len(many))]
+    noise = per_sample_noise(seeds) if together else [per_sample_noise([s]) for s in seeds]
     correctors = {name: Corrector(name) for name in COEFFICIENTS}
     kept: list[Step] = []
     step = None
-    for step in restore(
+    for step in (restore if together else restore_apart)(
         WatchedPrior(prior, progress),
-        replace(measurement, y=many, operator=watched),
+        watched,
         schedule_for(prior, chosen),
         update,
-        per_sample_noise(seeds),
+        noise,  # type: ignore[arg-type]
         switch=switch,
         renoise=chosen.renoise,
         ode_steps=chosen.ode_steps,
@@ -162,7 +165,8 @@ def run(
             corrector.add(step)
         if keep_trajectory:
             kept.append(on_cpu(step))
-        progress.value = progress.total - (chosen.steps - 1 - step.index) * chosen.ode_steps
+        left = (chosen.steps - 1 - step.index) * chosen.ode_steps
+        progress.value = progress.total - left * (1 if together else len(many))
         progress.show(lambda step=step: to_preview(glimpse(step, prior.codec)))
     assert step is not None
     layout = getattr(measurement, "layout", Layout())

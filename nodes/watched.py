@@ -108,6 +108,15 @@ class WatchedOperator(Operator):
         return self.operator.linear
 
     @property
+    def smooth(self) -> bool:  # type: ignore[override]
+        """Whether the last bit may become another picture."""
+        return self.operator.smooth
+
+    def of_sample(self, b: int, count: int) -> Operator:
+        """The wrapped operator's own, watched."""
+        return WatchedOperator(self.operator.of_sample(b, count))
+
+    @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]
         """What is known of the matrix."""
         return self.operator.structure

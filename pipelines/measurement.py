@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,12 +51,26 @@ class Measurement:
         return self.operator.input_size(*self.y.shape[-2:])
 
 
+    def sample(self, b: int) -> Measurement:
+        """That of sample b alone."""
+        alone = self.operator.of_sample(b, len(self.y))
+        return replace(self, y=self.y[b : b + 1], operator=alone)
+
+
 def simulate(x0: Tensor, operator: Operator, noise_level: float, noise: Noise) -> Measurement:
     """The measurement of a known picture: y = A(x0) + noise_level n.
 
     x0: (B, C, H, W) in [-1, 1]. Values that were not measured (hidden pixels) are 0; the official
     code leaves noise there, which no result depends on.
     """
-    clean = operator(x0)
+    clean = degraded(x0, operator)
     y = operator.observe(clean + noise_level * noise(clean))
     return Measurement(y, operator, noise_level)
+
+
+def degraded(x0: Tensor, operator: Operator) -> Tensor:
+    """A(x0), picture by picture where the operator is not smooth; see `apart`."""
+    if operator.smooth:
+        return operator(x0)
+    count = len(x0)
+    return torch.cat([operator.of_sample(b, count)(x) for b, x in enumerate(x0.split(1))])

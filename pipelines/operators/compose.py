@@ -40,6 +40,16 @@ class Compose(Operator):
         return all(operator.linear for operator in self.operators)
 
     @property
+    def smooth(self) -> bool:  # type: ignore[override]
+        """True when every member is."""
+        return all(operator.smooth for operator in self.operators)
+
+    def of_sample(self, b: int, count: int) -> Operator:
+        """The chain of the members' own."""
+        members = tuple(operator.of_sample(b, count) for operator in self.operators)
+        return self if members == self.operators else Compose(members)
+
+    @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]
         """What is known of all members' matrices."""
         return reduce(frozenset.intersection, (operator.structure for operator in self.operators))

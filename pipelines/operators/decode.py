@@ -39,6 +39,16 @@ class ThroughDecoder(Operator):
     operator: Operator
     linear: ClassVar[bool] = False
 
+    @property
+    def smooth(self) -> bool:  # type: ignore[override]
+        """Whether A is; decoders are."""
+        return self.operator.smooth
+
+    def of_sample(self, b: int, count: int) -> Operator:
+        """A's own, behind the same decoder."""
+        alone = self.operator.of_sample(b, count)
+        return self if alone is self.operator else ThroughDecoder(self.codec, alone)
+
     def forward(self, x: Tensor) -> Tensor:
         """A(D(z))."""
         return self.operator(self.codec.decode(x))

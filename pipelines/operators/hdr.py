@@ -21,6 +21,7 @@ class HDRClip(Options, Operator):
         2.0, "How many times the contrast was raised.", min=1.0, max=16.0, step=0.1
     )
     linear: ClassVar[bool] = False
+    smooth: ClassVar[bool] = False
     structure: ClassVar[frozenset[str]] = frozenset()
 
     def forward(self, x: Tensor) -> Tensor:

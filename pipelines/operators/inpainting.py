@@ -51,6 +51,11 @@ class Inpainting(Operator):
             )
         return m if m.shape[0] == 1 else m.repeat_interleave(x.shape[0] // m.shape[0], 0)
 
+    def of_sample(self, b: int, count: int) -> Operator:
+        """With that picture's own mask."""
+        masks = self.seen.shape[0]
+        return self if masks == 1 else Inpainting(self.seen[b * masks // count][None])
+
     def observe(self, y: Tensor) -> Tensor:
         """m y: what stood at hidden pixels is forgotten."""
         return self.forward(y)

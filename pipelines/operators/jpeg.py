@@ -40,6 +40,7 @@ class JPEG(Options, Operator):
         step=1,
     )
     linear: ClassVar[bool] = False
+    smooth: ClassVar[bool] = False
 
     def surrogate(self, x: Tensor) -> Tensor:
         """x, what a perfect codec would give.

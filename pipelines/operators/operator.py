@@ -24,6 +24,8 @@ class Operator(ABC):
     2.13 they are wrong there, which `trusted_vjp` refuses.
 
     linear:    True when A(a x + b z) = a A(x) + b A(z).
+    smooth:    False where the last bit of x may become another picture: rounding, corners, phases.
+      Samples are then restored one by one (`apart`).
     structure: what is known of a linear operator's matrix, for updates in closed form; a subset of
       "one_to_one"  every measured value reads at most one pixel, so A^T A is diagonal;
       "circulant"   a cyclic shift of the image becomes a cyclic shift of the measurement, so the
@@ -35,6 +37,7 @@ class Operator(ABC):
     """
 
     linear: ClassVar[bool] = True
+    smooth: ClassVar[bool] = True
     structure: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -63,6 +66,10 @@ class Operator(ABC):
     def observe(self, y: Tensor) -> Tensor:
         """y without the values that were not measured; all of it unless overridden."""
         return y
+
+    def of_sample(self, b: int, count: int) -> Operator:
+        """What it does to sample b of a batch of `count`; itself unless samples differ."""
+        return self
 
     @property
     def networks(self) -> tuple[torch.nn.Module, ...]:

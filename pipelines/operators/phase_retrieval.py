@@ -33,6 +33,7 @@ class PhaseRetrieval(Options, Operator):
         step=0.25,
     )
     linear: ClassVar[bool] = False
+    smooth: ClassVar[bool] = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H + 2 p_h, W + 2 p_w)."""
