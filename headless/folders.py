@@ -1,9 +1,12 @@
 """Where pictures are looked for and written, and under what name."""
 
+import itertools
 import os
 import re
+import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -61,9 +64,9 @@ class Folders:
         raise FileNotFoundError(
             f"{name!r} was not found in {', '.join(map(str, places))}; name a picture with --input")
 
-    def write(self, path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-        """Write a picture to its place."""
-        write_whole(path, write)
+    def write(self, names: Iterable[Path], write: Callable[[IO[bytes]], Any]) -> Path:
+        """Write a picture under the first of the names that is free; returns that."""
+        return write_new(names, write)
 
     def place(self, prefix: str, size: tuple[int, int], preview: bool) -> "Place":
         """Where the pictures of one saving node go, numbered on from those that are there.
@@ -98,21 +101,51 @@ class Place:
     name: str
     first: int
 
-    def file(self, index: int) -> Path:
-        """The path of picture number ``index`` (0, 1, ...) of a batch."""
+    def files(self, index: int) -> Iterator[Path]:
+        """The paths of picture number ``index`` (0, 1, ...) of a batch, the next best after each.
+
+        Another run may write into the folder at the same time, and take a number.
+        """
         name = self.name.replace("%batch_num%", str(index))
-        return self.folder / f"{name}_{self.first + index:05}_.png"
+        for number in itertools.count(self.first + index):
+            yield self.folder / f"{name}_{number:05}_.png"
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file under another name and rename it, so that it is there whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextmanager
+def part_of(path: Path, owner: str = "undegrade") -> Iterator[Path]:
+    """A name beside a file's own, and nobody else's, to write it under; nothing is left there."""
+    part = path.with_name(f".{owner}-{secrets.token_hex(8)}.part")
     try:
-        with part.open("wb") as stream:
-            write(stream)
-        part.replace(path)
+        yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_new(names: Iterable[Path], write: Callable[[IO[bytes]], Any]) -> Path:
+    """Write a file, there whole or not at all, under the first name that is free; returns that."""
+    paths = iter(names)
+    path = next(paths)
+    with part_of(path) as part:
+        with part.open("xb") as stream:
+            write(stream)
+        while not _named(part, path):
+            path = next(paths)
+    return path
+
+
+def _named(part: Path, path: Path) -> bool:
+    """Give a written file its name, unless another has it already."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: the name is taken first, by one alone
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        part.replace(path)
+    return True
 
 
 def fill_in(prefix: str, size: tuple[int, int]) -> str:

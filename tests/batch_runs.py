@@ -123,7 +123,7 @@ def files(folder):
     """Everything a run wrote but the manifest: name -> bytes."""
     folder = Path(folder)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*"))
-            if p.is_file() and p.name != "manifest.jsonl"}
+            if p.is_file() and p.name not in ("manifest.jsonl", ".undegrade.lock")}
 
 
 def manifest(folder):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from undegrade.headless.folders import Folders, fill_in, fill_in_widgets, write_whole
+from undegrade.headless.folders import Folders, fill_in, fill_in_widgets, write_new
 
 H, W = 37, 31
 
@@ -198,13 +198,29 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
 
     path.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
-        write_whole(path, stopped)
+        write_new([tmp_path / "q.png"], stopped)
     assert len(seen) == 2  # there was a part file
-    assert os.listdir(tmp_path) == ["p.png"] and path.read_bytes() == b"old"
-    with path.open("rb") as reader:  # who has the old file open keeps it
-        write_whole(path, lambda stream: stream.write(b"new"))
-        assert reader.read() == b"old"
-    assert os.listdir(tmp_path) == ["p.png"] and path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["p.png"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_name_that_is_taken_is_left_alone(tmp_path, monkeypatch, links):
+    """Taken between the choice of a number and the writing, as by another run."""
+    if not links:
+        def refuse(*_):
+            raise PermissionError(1, "Operation not permitted")  # what FAT says
+
+        monkeypatch.setattr(os, "link", refuse)
+    place = Folders(tmp_path).place("p", (W, H), False)
+
+    def write(stream):
+        (tmp_path / "p_00002_.png").write_bytes(b"another's")
+        stream.write(b"ours")
+
+    assert write_new(place.files(1), write) == tmp_path / "p_00003_.png"
+    assert (tmp_path / "p_00002_.png").read_bytes() == b"another's"
+    assert (tmp_path / "p_00003_.png").read_bytes() == b"ours"
+    assert len(os.listdir(tmp_path)) == 2
 
 
 def test_words_in_file_names(monkeypatch):

@@ -10,6 +10,7 @@
 ``footprint`` how much memory a network call takes
 ``engines``   who calls the workers: a loop here, or Ray
 ``driver``    feeds the engine, writes what comes back, draws the bar
+``lock``      a folder belongs to one batch at a time
 ``store``     files that are there whole or not at all, and the manifest
 ``video``     frames out of a video and back into one, through PyAV
 ============  ========================================================================

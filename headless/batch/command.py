@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..cli import DONE, FAILED, make_folder, refuse
@@ -20,6 +20,7 @@ from .inputs import Item, check_places, gather, is_there
 
 if TYPE_CHECKING:
     from .plan import Job
+    from .store import Manifest
 
 ABOUT = """Run one workflow over many pictures and videos. Outputs keep the inputs' relative paths
 and carry the workflow in their metadata. Started again, a run does only what is missing; the output
@@ -92,20 +93,33 @@ def _batch(options: argparse.Namespace, pack: Pack) -> int:
 
 
 def _run(options: argparse.Namespace, pack: Pack) -> int:
-    from .driver import Driver
-    from .engines import Cluster, local, on_ray
-    from .store import Manifest
+    from .lock import held
+    from .store import Manifest, sweep
 
     _check_engine(options)
     folders = Folders.around(options.workflow, options.output)
     document, entry, items = _inputs(options, pack, folders)
     job = _job(options, document, entry, folders, items)
     manifest = Manifest(options.output, _digest(options, job))
+    if options.dry_run:
+        finished = manifest.finished()
+        return _show(options, items, [item for item in items if item.name not in finished])
+    make_folder(options.output)
+    planned = {item.output() for item in items}
+    below = {options.output / above for name in planned for above in PurePath(name).parents}
+    with held(options.output, below - {options.output}):
+        sweep(below)
+        return _work(options, pack, job, manifest, items)
+
+
+def _work(options: argparse.Namespace, pack: Pack, job: "Job", manifest: "Manifest",
+          items: Sequence[Item]) -> int:
+    """Do what is missing, in a folder that no other batch writes to."""
+    from .driver import Driver
+    from .engines import Cluster, local, on_ray
+
     finished = manifest.finished()
     todo = [item for item in items if item.name not in finished]
-    if options.dry_run:
-        return _show(options, items, todo)
-    make_folder(options.output)
     planned = {item.output() for item in items}
     manifest.begin(item.output() for item in todo)
     driver = Driver(job, options.output, manifest, options.seed, options.one_noise, planned)

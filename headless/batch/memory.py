@@ -1,6 +1,7 @@
 """Where a worker's pictures are read and saved: nowhere but in memory."""
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -61,10 +62,11 @@ class Memory(Folders):
         """A place that nothing is ever written to."""
         return Place(Path(), "", "picture", 1)
 
-    def write(self, path: Path, write: Any) -> None:
+    def write(self, names: Iterable[Path], write: Any) -> Path:
         """Keep the picture with the thread's own."""
         stream: IO[bytes] = BytesIO()
         write(stream)
         stream.seek(0)
         picture: Collector = self.current.picture
         picture.saved.setdefault(picture.node, []).append(stream.read())
+        return next(iter(names))

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..folders import part_of
 from ..graph import WorkflowError
 
 MANIFEST = "manifest.jsonl"
+OWNER = "batch"  # how the names of part files begin
 
 
 class DiskError(RuntimeError):
@@ -28,20 +30,22 @@ def _telling(path: Path) -> Iterator[None]:
 def put(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` make a file under a temporary name, then give it its own.
 
-    The temporary name is the same on every run, so that what a killed one left is written over.
-
     Raises:
         DiskError: it cannot be written; nothing is left of it.
     """
-    part = path.with_name(f".{path.name}.part")
     with _telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with part_of(path, OWNER) as part:
             write(part)
             with part.open("rb") as stream:
                 os.fsync(stream.fileno())
             part.replace(path)
-        finally:
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """Remove what a killed batch left under temporary names."""
+    for folder in folders:
+        for part in folder.glob(f".{OWNER}-*.part"):
             part.unlink(missing_ok=True)
 
 

@@ -111,10 +111,10 @@ class SaveImage:
                 chunks.add_text(name, json.dumps(value))
         shown = []
         for index, image in enumerate(images):
-            path, picture = place.file(index), _picture(image)
+            picture = _picture(image)
             save = partial(picture.save, format="PNG", pnginfo=chunks,
                            compress_level=1 if temporary else 4)
-            self.folders.write(path, save)
+            path = self.folders.write(place.files(index), save)
             shown.append({"filename": path.name, "subfolder": place.subfolder, "type": self.KIND})
         return {"ui": {"images": shown}, "result": (images,)}
 
