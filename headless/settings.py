@@ -93,6 +93,9 @@ def _listed(entries: Iterable[Entry]) -> str:
 def _give(document: Document, folders: Folders, text: str) -> None:
     option = f"--input {text}"
     entry, file = split_input(document, text, Path(text).is_file())
+    if Path(file).is_dir():
+        raise WorkflowError(f"{option}: {file} is a folder; name a picture in it, or use "
+                            "'undegrade batch' for all of them.")
     if not Path(file).is_file():
         raise WorkflowError(f"{option}: there is no file {file}.")
     expect_loader(entry, option)

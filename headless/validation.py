@@ -45,9 +45,10 @@ def _unknown(node: Node, catalog: Catalog) -> str:
     kind = {CORE: "stock node", "": "node type"}.get(
         node.origin, f"the node type (of the pack {node.origin})")
     near = difflib.get_close_matches(node.type, list(catalog.classes), n=5, cutoff=0.6)
-    stock = [name for name in catalog.classes if not name.startswith("Undegrade")]
+    instead = f"replace it by one of: {', '.join(near)}" if near else \
+        "replace it by one that 'undegrade nodes' lists"
     return (f"{node}: {kind} {node.type} is not implemented by the undegrade command; open the "
-            f"workflow in ComfyUI, or replace it by one of: {', '.join(near or stock)}.")
+            f"workflow in ComfyUI, or {instead}.")
 
 
 def _check_node(node: Node, graph: Graph, catalog: Catalog) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..pipelines.measurement import Measurement
-from ..pipelines.metrics import lpips, psnr, ssim
+from ..pipelines.metrics import SMALLEST, lpips, psnr, ssim
 from ..pipelines.updates.conjugate_gradient import fletcher_reeves
 from .images import to_image, to_pixels
 from .operators import beside
@@ -115,6 +115,11 @@ class ScoreRestoration:
             raise ValueError(
                 f"image is {pixels.shape[-1]}x{pixels.shape[-2]} and reference "
                 f"{truth.shape[-1]}x{truth.shape[-2]} pixels; scale or crop one of them."
+            )
+        if min(pixels.shape[-2:]) < SMALLEST:
+            raise ValueError(
+                f"image is {pixels.shape[-1]}x{pixels.shape[-2]} pixels, too small for SSIM's "
+                f"window; give at least {SMALLEST} a side, or leave Score Restoration out."
             )
         p, s, d = psnr(pixels, truth).mean(), ssim(pixels, truth).mean(), lpips(pixels, truth)
         perceptual = "LPIPS not installed" if d is None else f"LPIPS {d.mean():.4f}"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SSIM_WINDOW = 11  # pixels, Gaussian of 1.5 (Wang et al., 2004)
+SMALLEST = SSIM_WINDOW // 2 + 1  # pixels a side that the window's reflected border needs
 GMSD_CONSTANT = 170.0  # with luma from 0 to 255 (Xue et al., 2014)
 
 

@@ -115,7 +115,7 @@ def schedule_for(prior: Prior, options: SamplerOptions) -> Schedule:
     """
     spec = prior.spec
     sigma_max = options.sigma_max or spec.sigma_max
-    sigma_min = min(options.sigma_min or spec.sigma_min, sigma_max)
+    sigma_min = options.sigma_min or min(spec.sigma_min, sigma_max)
     grid = karras(options.steps, sigma_max, sigma_min)
     sigmas = grid if spec.sigmas is None else round_to(grid, spec.sigmas.cpu().double())
     factors = spread_factors(options.steps, spec.factors, spec.switch_points)

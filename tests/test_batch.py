@@ -117,6 +117,8 @@ def test_broken_pictures_are_reported_and_do_not_stop_the_others(place, capsys):
     told = {name: line["error"] for name, line in manifest("out").items() if line["error"]}
     assert sorted(told) == ["a/broken.png", "a/gone.png", "a/text.png", "b/white.png"]
     assert "cannot read a/broken.png as a picture" in told["a/broken.png"]
+    assert "cannot read a/text.png as a picture: no picture format" in told["a/text.png"]
+    assert "object at 0x" not in told["a/text.png"]
     assert "No such file" in told["a/gone.png"] and "white" in told["b/white.png"]
     assert "4 failed" in capsys.readouterr().out
     Path("in/a/broken.png").write_bytes(whole)

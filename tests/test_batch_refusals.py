@@ -124,9 +124,9 @@ def test_another_job_and_files_of_others(place, capsys):
 def test_optional_packages(place, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "av", None)
-    refused(capsys, "pip install 'undegrade[ray]'", more=("--engine", "ray"))
+    refused(capsys, "needs Ray: pip install ray, or", more=("--engine", "ray"))
     Path("in/clip.mp4").write_bytes(b"")
-    refused(capsys, "pip install 'undegrade[video]'", pattern="in")
+    refused(capsys, "need PyAV: pip install av, or", pattern="in")
 
 
 def test_what_all_pictures_share_fails(place, capsys):

@@ -151,6 +151,9 @@ def test_what_is_wrong_is_said_before_anything_runs(place, pack, capsys):
             "--set 9.x=1: there is no node '9'; there are 1 (Load Image), 2 (Brighten Up), "
             "3 (Save Image), 4 (Size).",
             "node 2 (Brighten Up): input 'amount' is 7.0; it must be at most 1."]
+    assert main(["run", "w.json", "--input", "."], pack) == 2
+    assert capsys.readouterr().err == ("--input .: . is a folder; name a picture in it, or use "
+                                       "'undegrade batch' for all of them.\n")
     assert not Path("output").exists()
     assert main(["run", "missing.json"], pack) == 2
     assert "cannot read the workflow missing.json" in capsys.readouterr().err

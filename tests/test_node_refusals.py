@@ -117,8 +117,16 @@ def test_factor_that_does_not_divide():
     operator = call("UndegradeDownscale", factor=3)[0]
     with pytest.raises(ValueError, match="which 3 does not divide; crop it to 48x30"):
         call("UndegradeDegradeImage", image=photo(), operator=operator)
+    with pytest.raises(ValueError, match="is 2x9 pixels, too small to reduce 3 times; choose a"):
+        call("UndegradeDegradeImage", image=photo(9, 2), operator=operator)
 
 
 def test_scores_of_different_sizes():
     with pytest.raises(ValueError, match="48x32 and reference 32x32"):
         call("UndegradeScoreRestoration", image=photo(), reference=photo(32, 32))
+
+
+def test_scores_of_tiny_pictures():
+    call("UndegradeScoreRestoration", image=photo(6, 6), reference=photo(6, 6), label="")
+    with pytest.raises(ValueError, match=r"5x6 pixels, too small .*; give at least 6 a side"):
+        call("UndegradeScoreRestoration", image=photo(6, 5), reference=photo(6, 5), label="")

@@ -76,7 +76,7 @@ REFUSED_WHEN_USED = {
     "picture below the factor": (
         Downscale(8),
         PICTURE[..., :4, :4],
-        "4x4 pixels, which 8 does not",
+        "4x4 pixels, too small to reduce 8 times",
     ),
     "reflection too far": (
         KernelBlur("reflect", ones(21, 21)),

@@ -107,6 +107,8 @@ def test_asked_levels_replace_the_priors_own():
     low = schedule_for(GaussianPrior(), SamplerOptions(steps=3, sigma_max=0.005))
     assert low.sigmas.tolist() == pytest.approx([0.005, 0.005, 0.005, 0])
     assert torch.equal(low.grid, low.sigmas[:-1])
+    with pytest.raises(ValueError, match=r"run from 1\.0 to 5\.0; give sigma_max >= sigma_min"):
+        schedule_for(GaussianPrior(), SamplerOptions(sigma_max=1.0, sigma_min=5.0))
 
 
 def tensor(*values: float) -> torch.Tensor:

@@ -98,7 +98,7 @@ def _start(job: Job, cluster: Cluster) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise WorkflowError("--engine ray needs Ray: pip install 'undegrade[ray]', or leave "
+        raise WorkflowError("--engine ray needs Ray: pip install ray, or leave "
                             "--engine out.") from error
     quiet: dict[str, Any] = {
         "include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}

@@ -36,7 +36,7 @@ def pyav() -> Any:
     try:
         import av
     except ImportError as error:
-        raise WorkflowError("videos need PyAV: pip install 'undegrade[video]', or give pictures "
+        raise WorkflowError("videos need PyAV: pip install av, or give pictures "
                             "only.") from error
     return av
 

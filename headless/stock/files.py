@@ -188,7 +188,10 @@ def read_frames(path: Source) -> list[Image.Image]:
             return frames[:1] if file.format == "MPO" else frames
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError,
             Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read {path} as a picture: {error}") from error
+        why = "no picture format is recognised in it" if isinstance(error, UnidentifiedImageError) \
+            else str(error).rstrip(".")
+        raise ValueError(f"cannot read {path} as a picture: {why}; open it in another program, or "
+                         "save it again as PNG or JPEG.") from error
 
 
 def _tensor(frame: Image.Image) -> Tensor:

@@ -38,6 +38,11 @@ class Downscale(Options, Operator):
         height, width = x.shape[-2:]
         if height % self.factor or width % self.factor:
             f = self.factor
+            if min(height, width) < f:
+                raise ValueError(
+                    f"The image is {width}x{height} pixels, too small to reduce {f} times; choose "
+                    "a larger picture or a smaller factor."
+                )
             raise ValueError(
                 f"The image is {width}x{height} pixels, which {f} does not divide; crop it to "
                 f"{width - width % f}x{height - height % f} or choose another factor."
