@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..pipelines.process_wide import ProcessWide
 
 Slots = dict[str, Any]  # where a module keeps its parameters, its buffers or its plain attributes
 
@@ -46,34 +47,24 @@ def left() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def repeatable() -> Iterator[None]:
+def repeatable() -> AbstractContextManager[None]:
     """A block in which float32 is float32, and two runs on a card give the same bits.
 
     Without it cuDNN's convolutions take TF32 (10 bits of mantissa), and their derivatives add up in
     whatever order. What was chosen holds again afterwards, however the user or ComfyUI had said it:
     after the last block, where several threads are in one, since torch knows one choice for all.
     """
-    global _inside
-    with _choosing:
-        if not _inside:
-            choose(_restored)
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _choosing:
-            _inside -= 1
-            if not _inside:
-                _restored.close()
-
-
-_choosing, _inside, _restored = threading.Lock(), 0, ExitStack()
+    return REPEATABLE.chosen()
 
 
 def choose(restored: ExitStack) -> None:
     """TF32 off, cuDNN deterministic and not chosen by the clock; closing `restored` takes it
     back."""
+    try:
+        if torch.get_float32_matmul_precision() == "medium":  # which allow_tf32 makes "high"
+            restored.callback(torch.set_float32_matmul_precision, "medium")
+    except RuntimeError:  # was said in the newer way, which is read below
+        pass
     said: list[tuple[Any, str, Any, Any]] = [
         (torch.backends.cudnn, "deterministic", torch.backends.cudnn.deterministic, True),
         (torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark, False),
@@ -91,6 +82,25 @@ def choose(restored: ExitStack) -> None:
         if kept != wanted:
             restored.callback(setattr, owner, name, kept)
             setattr(owner, name, wanted)
+    for newer in newer_choices():  # left to torch.backends.fp32_precision by the older way
+        if newer.fp32_precision not in ("none", "ieee"):
+            restored.callback(setattr, newer, "fp32_precision", newer.fp32_precision)
+            newer.fp32_precision = "ieee"
+
+
+def newer_choices() -> list[Any]:
+    """Where torch, since 2.9, keeps how each kind of operation rounds float32: cuDNN, and oneDNN on
+    the CPU, whose products follow `torch.set_float32_matmul_precision`."""
+    owners = (
+        (torch.backends.cudnn, "conv"),
+        (torch.backends.cudnn, "rnn"),
+        (torch.backends.mkldnn, "matmul"),
+        (torch.backends.mkldnn, "conv"),
+    )
+    return [getattr(owner, name) for owner, name in owners if hasattr(owner, name)]
+
+
+REPEATABLE = ProcessWide(choose)
 
 
 def outside(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,9 +146,11 @@ def normal(tensor: Tensor) -> Tensor:
     """An inference tensor's values in a tensor that is none, for use outside of inference mode.
 
     They share their memory, as a view does: an hour of video is not copied. Nothing here writes to
-    what came in. Tensors of a kind of their own, such as quantised ones, are copied.
+    what came in. Tensors of a kind of their own, such as quantised ones, are copied,
+    and so are those that torch conjugates or negates as they are read.
     """
-    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+    if not plain or tensor.is_conj() or tensor.is_neg():
         return tensor.clone()
     place = tensor.storage_offset(), tensor.size(), tensor.stride()
     return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from undegrade.nodes.wall import repeatable
+from undegrade.pipelines.operators import jpeg
 
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 
@@ -70,3 +71,37 @@ def test_also_where_it_was_chosen_in_torchs_newer_way():
     finally:
         matmul.fp32_precision = kept
     assert not matmul.allow_tf32
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_also_where_products_were_given_a_precision(precision):
+    try:
+        torch.set_float32_matmul_precision(precision)
+        with repeatable():
+            assert torch.get_float32_matmul_precision() == "highest" and not matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.skipif(not hasattr(cudnn, "conv"), reason="torch has one way only")
+@pytest.mark.parametrize("owner", [torch.backends, cudnn])
+def test_also_where_it_was_chosen_for_everything(owner):
+    kept = owner.fp32_precision
+    try:
+        owner.fp32_precision = "tf32"
+        with repeatable():
+            assert cudnn.conv.fp32_precision == "ieee" and not cudnn.allow_tf32
+        assert cudnn.conv.fp32_precision == "tf32" and cudnn.allow_tf32
+    finally:
+        owner.fp32_precision = kept
+
+
+def test_overlapping_threads_leave_no_algorithms_deterministic():
+    first, second = jpeg.repeatable(), jpeg.repeatable()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert torch.are_deterministic_algorithms_enabled()
+    second.__exit__(None, None, None)
+    assert not torch.are_deterministic_algorithms_enabled()

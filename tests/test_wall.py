@@ -47,6 +47,15 @@ def test_tensors_become_normal_ones_that_share_their_memory():
         assert normal.stride() == made.stride()
 
 
+def test_conjugated_and_negated_ones_keep_their_values():
+    with torch.inference_mode():
+        given = torch.tensor([1 + 2j]).conj()
+        pair = given, given.imag
+    assert pair[0].is_conj() and pair[1].is_neg()
+    for normal, made in zip(freed(pair), pair, strict=True):
+        assert torch.equal(normal, made) and not normal.is_inference()
+
+
 def test_what_is_no_inference_tensor_is_itself():
     x, prior = torch.ones(2), small_prior()
     assert freed(x) is x and freed(prior) is prior and freed((x, 3))[0] is x

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..options import Options, option
+from ..process_wide import ProcessWide
 from .operator import Operator
 
 BLOCK = 16  # two 8x8 blocks: colour is stored at half resolution
@@ -64,19 +64,23 @@ class JPEG(Options, Operator):
         return decoded[..., :height, :width] * 2 - 1
 
 
-@contextmanager
-def repeatable() -> Iterator[None]:
+def repeatable() -> AbstractContextManager[None]:
     """A block whose operations have derivatives that add up in a fixed order on a card.
 
     Enlarging colour and continuing borders have none otherwise: one rounding more, another
     coefficient is quantised away, and the same seed gives another picture.
     """
+    return REPEATABLE.chosen()
+
+
+def choose(restored: ExitStack) -> None:
+    """Deterministic algorithms where there are some; closing `restored` takes it back."""
     kept = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of products, which do repeat on one card
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(kept, warn_only=warned)
+    restored.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore", UserWarning)  # of products, which do repeat on one card
+    restored.callback(torch.use_deterministic_algorithms, kept, warn_only=warned)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+REPEATABLE = ProcessWide(choose)
