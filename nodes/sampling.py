@@ -26,7 +26,7 @@ from .watched import WatchedOperator, WatchedPrior
 from .widgets import SEED, expect, socket, widgets_of
 
 CATEGORY = "Undegrade/posterior"
-TRIES = 2  # predictions that a pullback through the network is held against, once a run
+TRIES = 2  # predictions that a pullback through the network is held against, at each level
 
 
 class PosteriorSampler:
@@ -143,8 +143,11 @@ def run(
     many = measurement.y.repeat_interleave(samples, 0).to(device)
     watched = replace(measurement, y=many, operator=WatchedOperator(measurement.operator))
     together = measurement.operator.smooth or len(many) == 1
-    tried = (chosen.steps + (TRIES if update.through_network else 0)) * chosen.ode_steps
-    progress = host.Progress(tried * (1 if together else len(many)), "Posterior Sampler")
+    schedule, runs = schedule_for(prior, chosen), 1 if together else len(many)
+    tries = TRIES * len(set(schedule.factors)) if update.through_network else 0
+    progress = host.Progress(
+        (chosen.steps + tries) * chosen.ode_steps * runs, "Posterior Sampler"
+    )
     seeds = [seed + b for b in range(len(many))]
     noise = per_sample_noise(seeds) if together else [per_sample_noise([s]) for s in seeds]
     correctors = {name: Corrector(name) for name in COEFFICIENTS}
@@ -153,7 +156,7 @@ def run(
     for step in (restore if together else restore_apart)(
         WatchedPrior(prior, progress),
         watched,
-        schedule_for(prior, chosen),
+        schedule,
         update,
         noise,  # type: ignore[arg-type]
         switch=switch,
@@ -166,7 +169,7 @@ def run(
         if keep_trajectory:
             kept.append(on_cpu(step))
         left = (chosen.steps - 1 - step.index) * chosen.ode_steps
-        progress.value = progress.total - left * (1 if together else len(many))
+        progress.value = progress.total - left * runs
         progress.show(lambda step=step: to_preview(glimpse(step, prior.codec)))
     assert step is not None
     layout = getattr(measurement, "layout", Layout())

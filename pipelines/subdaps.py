@@ -150,8 +150,8 @@ def restore(
     at = {f: replace(measurement, operator=a) for f, a in level.items()}  # checks y: a host wait
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
-        changes = i < last and factors[i + 1] != factor
-        x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried=i == 0)
+        changes, untried = i < last and factors[i + 1] != factor, factor not in factors[:i]
+        x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried)
         check_finite(x0_hat, i, sigma)
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         x0_y, spread, source = x0_hat, sigma, noise

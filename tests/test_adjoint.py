@@ -10,12 +10,14 @@ from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.adjoint import POOL, probe
+from undegrade.pipelines.operators.canvas import NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
 from undegrade.pipelines.operators.decode import ThroughDecoder
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.operators.jpeg import JPEG
+from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
 from undegrade.pipelines.prediction import predict
 from undegrade.pipelines.subdaps import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
@@ -89,6 +91,37 @@ def test_no_right_derivative_is_refused(case, dtype, draw):
         case.make().trusted_vjp(scale * draw(3, 3, *case.size, dtype=dtype))
 
 
+FLAT = {
+    "grey, which is 0": (JPEG(30), 0.0),
+    "grey, hardly compressed": (JPEG(95), 0.37),
+    "grey, ruined": (JPEG(5), 0.0),
+    "just beyond the clip": (HDRClip(2.0), 0.5005),
+    "nothing, retrieved": (PhaseRetrieval(), 0.0),
+    "grey, blurred": (CASES["nonlinear blur"].make(), 0.0),
+}
+
+
+@pytest.mark.parametrize(("operator", "value"), FLAT.values(), ids=FLAT)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(16, 16), (64, 48)])
+def test_nor_that_at_a_flat_picture(operator, value, dtype, size):
+    operator.checked_vjp(torch.full((1, 3, *size), value, dtype=dtype))
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.4, 3.0])
+def test_jpeg_without_a_derivative_is_refused(scale, draw):
+    operator = broken(JPEG, BENDS["zero"], 40)
+    with pytest.raises(ArithmeticError, match=f"^BrokenJPEG {SENTENCE}"):
+        operator.trusted_vjp(scale * draw(3, 3, 37, 31))
+
+
+def test_half_precision_has_room_for_a_large_picture(draw):
+    """Its largest number is 65504, fewer than a picture has values."""
+    operator = broken(NearestUpsample, BENDS["sign"], 4)
+    with pytest.raises(ArithmeticError, match=f"^BrokenNearestUpsample {SENTENCE}"):
+        operator.trusted_vjp(draw(1, 3, 128, 128).half())
+
+
 @pytest.mark.parametrize("codec", [Mixing(), Curved(), Fused()])
 def test_decoders_pass(codec):
     z = per_sample_noise([1, 2])(torch.empty(2, 12, 6, 5))
@@ -120,6 +153,20 @@ def test_a_prior_without_its_derivative_is_refused(share):
     m = Measurement(Downscale(2)(start()), Downscale(2), 0.05)
     with pytest.raises(ArithmeticError, match=f"^The prior half {SENTENCE}"):
         list(restore(prior, m, fixed(1.0, 0.5), LikelihoodGradient(), noise()))
+
+
+def test_a_prior_is_tried_anew_at_every_level():
+    """A tiled one has one tile at the first and several at the last."""
+
+    class Late(GaussianPrior):
+        def denoise(self, x, sigma, factor=1):
+            return super().denoise(x.detach() + 0 * x if factor == 1 else x, sigma, factor)
+
+    prior = Late(spec=PriorSpec(name="late"))
+    m = Measurement(Downscale(2)(start()), Downscale(2), 0.05)
+    levels = fixed(2.0, 1.5, 1.0, 0.5, factors=(2, 2, 1, 1))
+    with pytest.raises(ArithmeticError, match=f"^The prior late {SENTENCE}"):
+        list(restore(prior, m, levels, LikelihoodGradient(), noise()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
