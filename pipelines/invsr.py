@@ -128,8 +128,8 @@ class Start:
 
     def to(self, device: torch.device) -> Start:
         """The same on a device."""
-        tensors = (self.canvas, self.mean, self.std)
-        return Start(*(t.to(device) for t in tensors), self.scale, self.size)
+        canvas, mean, std = (t.to(device) for t in (self.canvas, self.mean, self.std))
+        return Start(canvas, mean, std, self.scale, self.size)
 
 
 def predicted(
