@@ -130,7 +130,7 @@ WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regio
     ),
     "DPS": (
         {MEASURED: 4, FINITE: 6, LENGTH: 34, INNER: 16, GIVEN: 1},
-        {SENT: 1, NOISE: 6, DENSE: 4, PROBE: 6},
+        {SENT: 1, NOISE: 6, DENSE: 4, PROBE: 10},
     ),
     "tiled": (
         {MEASURED: 2, FINITE: 6, LENGTH: 12, INNER: 9, GIVEN: 1},
