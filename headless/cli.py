@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .console import lasting_console
 from .pack import Pack
 
 if TYPE_CHECKING:
@@ -32,15 +33,16 @@ def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
     Returns:
         The exit status.
     """
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as end:  # --help, or arguments argparse has already complained about
-        return int(end.code or 0)
-    try:
-        return options.action(options, pack or Pack.load())
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped\n")
-        return STOPPED
+    with lasting_console():
+        try:
+            options = _parser().parse_args(argv)
+        except SystemExit as end:  # --help, or arguments argparse has already complained about
+            return int(end.code or 0)
+        try:
+            return options.action(options, pack or Pack.load())
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped\n")
+            return STOPPED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -36,7 +36,7 @@ class Folders:
     @classmethod
     def around(cls, workflow: Path, output: Path) -> "Folders":
         """Look beside the workflow, in its ``input`` or ``inputs`` folder, then where we are."""
-        home = workflow.resolve().parent
+        home = Path(os.path.realpath(workflow)).parent
         return cls(output, (home, home / "input", home / "inputs", Path.cwd()))
 
     def give(self, file: Path) -> str:
@@ -59,7 +59,7 @@ class Folders:
         places = {"output": (self.output,), "temp": (self.output / PREVIEWS,)}.get(
             found[1] if (found := ANNOTATION.search(name)) else "input", self.sources)
         for folder in places:
-            if plain and (folder / plain).is_file():
+            if plain and os.path.isfile(folder / plain):  # False also of names that cannot be
                 return folder / plain
         raise FileNotFoundError(
             f"{name!r} was not found in {', '.join(map(str, places))}; name a picture with --input")

@@ -4,6 +4,7 @@ They go into the document and not into the plan, so that the workflow a PNG carr
 made it.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -92,11 +93,11 @@ def _listed(entries: Iterable[Entry]) -> str:
 
 def _give(document: Document, folders: Folders, text: str) -> None:
     option = f"--input {text}"
-    entry, file = split_input(document, text, Path(text).is_file())
-    if Path(file).is_dir():
+    entry, file = split_input(document, text, os.path.isfile(text))
+    if os.path.isdir(file):
         raise WorkflowError(f"{option}: {file} is a folder; name a picture in it, or use "
                             "'undegrade batch' for all of them.")
-    if not Path(file).is_file():
+    if not os.path.isfile(file):
         raise WorkflowError(f"{option}: there is no file {file}.")
     expect_loader(entry, option)
     _write(document, entry, "image", folders.give(Path(file)), option)

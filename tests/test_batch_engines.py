@@ -85,7 +85,8 @@ def killed(place, out, lines, *options):
 
 def parts(found):
     """The files of a run without what a killed one may leave under a temporary name."""
-    return {name: data for name, data in found.items() if not name.endswith(".part")}
+    left = (".part", ".undegrade.holder")
+    return {name: data for name, data in found.items() if not name.endswith(left)}
 
 
 def test_killed_at_random_moments(place, whole):

@@ -3,8 +3,9 @@
 import argparse
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePath
@@ -16,12 +17,13 @@ from ..execution import NodeError
 from ..folders import Folders
 from ..graph import WorkflowError
 from ..pack import Pack
-from .inputs import Item, check_places, gather, is_there
+from .inputs import Item, check_places, gather, is_there, merge
 
 if TYPE_CHECKING:
     from .plan import Job
     from .store import Manifest
 
+SHOWN = 5  # names of skipped files in the last line; the manifest has them all
 ABOUT = """Run one workflow over many pictures and videos. Outputs keep the inputs' relative paths
 and carry the workflow in their metadata. Started again, a run does only what is missing; the output
 folder's manifest.jsonl tells what became of each input."""
@@ -84,9 +86,9 @@ def _batch(options: argparse.Namespace, pack: Pack) -> int:
     except WorkflowError as error:
         return refuse(error)
     except (NodeError, RuntimeError) as error:
-        from .store import DiskError
+        from .store import SaveError
 
-        if not isinstance(error, NodeError | DiskError):
+        if not isinstance(error, NodeError | SaveError):
             raise
         sys.stderr.write(f"{error}\n")
         return FAILED
@@ -98,39 +100,55 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
 
     _check_engine(options)
     folders = Folders.around(options.workflow, options.output)
-    document, entry, items = _inputs(options, pack, folders)
-    job = _job(options, document, entry, folders, items)
+    document, entry, items, skipped = _inputs(options, pack, folders)
+    job, endings = _job(options, document, entry, folders, items)
     manifest = Manifest(options.output, _digest(options, job))
     if options.dry_run:
         finished = manifest.finished()
-        return _show(options, items, [item for item in items if item.name not in finished])
+        return _show(options, items, [item for item in items if item.name not in finished], skipped)
     make_folder(options.output)
     planned = {item.output() for item in items}
     below = {options.output / above for name in planned for above in PurePath(name).parents}
     with held(options.output, below - {options.output}):
         sweep(below)
-        return _work(options, pack, job, manifest, items)
+        finished = manifest.finished()
+        todo = [item for item in items if item.name not in finished]
+        manifest.begin(item.output() for item in todo)
+        manifest.skip(skipped)
+        owners = {output: name for name, line in finished.items() for output in line["output"]}
+        owners = {item.output(): item.name for item in items} | owners
+        failed = _work(options, pack, job, manifest, todo, endings, owners)
+    found = "" if not skipped else (
+        f"{len(items) + len(skipped)} files found, {_listed(skipped)}; ")
+    sys.stdout.write(f"{found}{len(items)} inputs: {len(finished)} were finished before, "
+                     f"{len(todo) - failed} are now, {failed} failed; see {manifest.path}\n")
+    return FAILED if failed else DONE
+
+
+def _listed(skipped: Mapping[str, str]) -> str:
+    """How many files were skipped for which reason, with the first few names."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in sorted(skipped.items()):
+        reasons.setdefault(why, []).append(name)
+    told = []
+    for why, names in reasons.items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        told.append(f"{', '.join(names[:SHOWN])}{more} ({why})")
+    return f"{len(skipped)} skipped: {'; '.join(told)}"
 
 
 def _work(options: argparse.Namespace, pack: Pack, job: "Job", manifest: "Manifest",
-          items: Sequence[Item]) -> int:
-    """Do what is missing, in a folder that no other batch writes to."""
+          todo: Sequence[Item], endings: Iterable[str], owners: Mapping[str, str]) -> int:
+    """Do what is missing, in a folder that no other batch writes to; returns how many failed."""
     from .driver import Driver
     from .engines import Cluster, local, on_ray
 
-    finished = manifest.finished()
-    todo = [item for item in items if item.name not in finished]
-    planned = {item.output() for item in items}
-    manifest.begin(item.output() for item in todo)
-    driver = Driver(job, options.output, manifest, options.seed, options.one_noise, planned)
+    driver = Driver(job, options.output, manifest, options.seed, options.one_noise, endings, owners)
     if todo:
         engine = partial(local, job, pack) if options.engine == "local" else partial(
             on_ray, job, Cluster(options.workers, options.gpus, options.address))
         driver.run(todo, engine, options.quiet)
-    sys.stdout.write(f"{len(items)} inputs: {len(finished)} were finished before, "
-                     f"{len(todo) - driver.failed} are now, {driver.failed} failed; "
-                     f"see {manifest.path}\n")
-    return FAILED if driver.failed else DONE
+    return driver.failed
 
 
 def _check_engine(options: argparse.Namespace) -> None:
@@ -142,38 +160,36 @@ def _check_engine(options: argparse.Namespace) -> None:
 
 
 def _inputs(options: argparse.Namespace, pack: Pack,
-            folders: Folders) -> tuple[Document, Entry, list[Item]]:
-    """The workflow with its settings, the node to feed, and what to feed it."""
+            folders: Folders) -> tuple[Document, Entry, list[Item], dict[str, str]]:
+    """The workflow with its settings, the node to feed, what to feed it, and what is skipped."""
     from ..load import load
     from ..settings import apply_settings, expect_loader, split_input
 
     document = load(options.workflow, pack.catalog(folders))
     if problems := apply_settings(document, options.settings):
         raise WorkflowError(*problems)
-    found: dict[Path, Item] = {}
-    roots, fed = [], {}
+    found, fed = [], {}
     for text in options.input:
         entry, pattern = split_input(document, text, is_there(text))
         expect_loader(entry, f"--input {text}")
         fed[entry.id] = entry
-        root, items = gather(pattern)
-        roots += [] if Path(pattern).is_file() else [root]
-        found |= {item.path.resolve(): item for item in items if item.path.resolve() not in found}
+        found.append((pattern, gather(pattern)))
     if len(fed) > 1:
         raise WorkflowError(f"--input names {' and '.join(map(str, fed.values()))}; one run feeds "
                             "one node.")
-    items = sorted(found.values(), key=lambda item: item.name)
-    check_places(roots, items, options.output)
+    items, skipped = merge([one for _, one in found])
+    check_places([one.root for pattern, one in found if not os.path.isfile(pattern)], items,
+                 options.output)
     if any(item.is_video for item in items):
         from .video import pyav
 
         pyav()
-    return document, next(iter(fed.values())), items
+    return document, next(iter(fed.values())), items, skipped
 
 
 def _job(options: argparse.Namespace, document: Document, entry: Entry, folders: Folders,
-         items: Sequence[Item]) -> "Job":
-    """The job, checked with its first picture."""
+         items: Sequence[Item]) -> "tuple[Job, list[str]]":
+    """The job, checked with its first picture, and what its outputs' names end in."""
     from ..validation import validate
     from .plan import Job, Plan, side_loaders
 
@@ -191,12 +207,14 @@ def _job(options: argparse.Namespace, document: Document, entry: Entry, folders:
                                 "workflow loads; rename one of them.")
         path = folders.find(name)
         assert isinstance(path, Path)
-        side[name] = path.read_bytes()
+        try:
+            side[name] = path.read_bytes()
+        except OSError as error:
+            raise WorkflowError(f"cannot read {path}: {error.strerror}.") from error
     document.write(entry, "image", "")
     job = Job(json.dumps(document.raw), entry.id, options.together, options.memory,
               options.threads, options.scores, side)
-    Plan(job, document.catalog)
-    return job
+    return job, [*Plan(job, document.catalog).saves.values()]
 
 
 def _digest(options: argparse.Namespace, job: "Job") -> str:
@@ -207,12 +225,15 @@ def _digest(options: argparse.Namespace, job: "Job") -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _show(options: argparse.Namespace, items: Sequence[Item], todo: Sequence[Item]) -> int:
+def _show(options: argparse.Namespace, items: Sequence[Item], todo: Sequence[Item],
+          skipped: Mapping[str, str]) -> int:
     from .plan import picture_seed
 
     for item in todo:
         seed = picture_seed(options.seed, item.name)
         sys.stdout.write(f"{item.path} -> {options.output / item.output()}  seed {seed}\n")
+    for name, why in sorted(skipped.items()):
+        sys.stdout.write(f"skipped {name}: {why}\n")
     sys.stdout.write(f"{len(items)} inputs: {len(items) - len(todo)} are finished, {len(todo)} "
                      f"would run; engine {options.engine}, workers {options.workers}.\n")
     return DONE

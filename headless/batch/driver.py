@@ -1,14 +1,15 @@
 """Feeds the engine, writes what comes back, draws the bar."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..trial import folding, rescued, why_not
 from .engines import Groups, groups_of
 from .inputs import Item
 from .plan import Job, picture_seed
-from .store import Manifest, put
+from .store import DiskError, Manifest, SaveError, put
 from .video import Film, VideoError
 from .worker import Outcome, Picture
 
@@ -26,13 +27,16 @@ class Driver:
         manifest: where they are told of.
         seed: from which, with a picture's name, its own seed is made.
         one_noise: all frames of a video have the video's seed, instead of one each.
-        planned: every output of the whole job.
+        endings: what a picture's outputs may end in.
+        owners: every output of the whole job and of earlier runs -> its input.
     """
 
     def __init__(self, job: Job, folder: Path, manifest: Manifest, seed: int, one_noise: bool,
-                 planned: set[str]):
+                 endings: Iterable[str], owners: Mapping[str, str]):
         self.job, self.folder, self.manifest = job, folder, manifest
-        self.seed, self.one_noise, self.planned = seed, one_noise, planned
+        self.seed, self.one_noise, self.endings = seed, one_noise, list(endings)
+        self.same = folding(folder)
+        self.owners = {self.same(output): name for output, name in owners.items()}
         self.failed = 0
         self.films: dict[int, Film] = {}
         self.items: Sequence[Item] = ()
@@ -57,6 +61,10 @@ class Driver:
     def _pictures(self) -> Iterator[Picture]:
         """What is to be computed, each read when it is asked for."""
         for index, item in enumerate(self.items):
+            if refusal := self._refusal(item):
+                self._fail(item, refusal)
+                self.bar.update()
+                continue
             if item.is_video:
                 yield from self._frames(index, item)
                 continue
@@ -67,6 +75,14 @@ class Driver:
                 self.bar.update()
             else:
                 yield Picture(item.name, data, picture_seed(self.seed, item.name), index)
+
+    def _refusal(self, item: Item) -> str:
+        """Why an input's outputs cannot be written, or nothing where they can."""
+        for ending in [""] if item.is_video else self.endings:
+            path = self.folder / item.output(ending)
+            if why := why_not(path):
+                return f"cannot write {path}: {why}; rename the input or choose another --output."
+        return ""
 
     def _frames(self, index: int, item: Item) -> Iterator[Picture]:
         film = self.films[index] = Film(
@@ -99,12 +115,27 @@ class Driver:
             self._fail(item, outcome.error, picture.seed, outcome.seconds)
             return
         names = {item.output(ending): data for ending, data in outcome.files.items()}
-        if taken := (names.keys() & self.planned) - {item.output()}:
+        if taken := [name for name in names
+                     if self.owners.setdefault(self.same(name), item.name) != item.name]:
             self._fail(item, f"{min(taken)} would be written by two inputs.", picture.seed)
             return
-        for name, data in names.items():
-            put(self.folder / name, lambda path, data=data: path.write_bytes(data))
+        try:
+            for name, data in names.items():
+                self._put(self.folder / name, data)
+        except DiskError:
+            raise
+        except SaveError as error:
+            self._fail(item, str(error), picture.seed, outcome.seconds)
+            return
         self._tell(item, list(names), picture.seed, outcome.seconds, outcome.scores)
+
+    @staticmethod
+    def _put(path: Path, data: bytes) -> None:
+        try:
+            put(path, lambda part: part.write_bytes(data))
+        except SaveError as error:
+            found = rescued(path.name, lambda stream: stream.write(data))
+            raise type(error)(error.problem, found) from error
 
     def _take_frame(self, outcome: Outcome) -> None:
         index, number = outcome.picture.item, outcome.picture.frame
@@ -120,7 +151,14 @@ class Driver:
             self._fail(item, film.error)
             return
         film.seconds += outcome.seconds
-        film.keep(number, outcome.files[""])
+        try:
+            film.keep(number, outcome.files[""])
+        except DiskError:
+            raise
+        except SaveError as error:
+            film.error = str(error)
+            self._fail(item, film.error)
+            return
         self._finish_film(index)
 
     def _finish_film(self, index: int) -> None:
@@ -129,7 +167,9 @@ class Driver:
             return
         try:
             film.finish()
-        except VideoError as error:
+        except DiskError:
+            raise
+        except (VideoError, SaveError) as error:
             film.error = str(error)
             self._fail(item, film.error)
             return

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +54,8 @@ class SeedPlace(NamedTuple):
 
 
 def picture_seed(base: int, name: str) -> int:
-    """The seed of a picture: 32 bits of SHA-256 of "base/name", with the relative path."""
-    digest = hashlib.sha256(f"{base}/{name}".encode()).digest()
+    """The seed of a picture: 32 bits of SHA-256 of "base/name", with the relative path's bytes."""
+    digest = hashlib.sha256(f"{base}/".encode() + os.fsencode(name)).digest()
     return int.from_bytes(digest[:SEED_BITS // 8], "big")
 
 

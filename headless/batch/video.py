@@ -5,7 +5,9 @@ The new video has the old one's timestamps and its sound, packet by packet. Its 
 """
 
 import errno
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -55,7 +57,8 @@ class Film:
     def __init__(self, source: Path, target: Path, digest: str):
         """Nothing is read or made yet."""
         self.source, self.target = source, target
-        self.folder = target.with_name(f".{target.name}.{digest[:8]}.frames")
+        name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+        self.folder = target.with_name(f".{name}.{digest[:8]}.frames")  # however long the name is
         self.error: str | None = None
         self.seconds, self.count = 0.0, 0
         self._read, self._awaited = False, 0
