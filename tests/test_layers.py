@@ -27,7 +27,7 @@ COMFY_NAME = re.compile(r"(comfy|comfy_api|comfy_extras|comfy_execution)(\.\w+)+
 ASKS_HOST = re.compile(r"nodes/host\.py:|nodes/hosted_\w+\.py:\d+ names ")
 HEAVY = ("diffusers", "kornia", "scipy", "skimage", "transformers", "ray", "av", "lpips", "deepinv")
 OPTIONAL = {  # the extras in pyproject.toml
-    "av", "deepinv", "huggingface_hub", "lpips", "ray", "transformers",
+    "av", "deepinv", "huggingface_hub", "lpips", "ray", "tifffile", "transformers",
 }  # fmt: skip
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}  # where the import's name differs
 TYPING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}

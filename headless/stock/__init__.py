@@ -1,8 +1,9 @@
 """ComfyUI's own nodes that our workflows use, under the same ids, inputs and defaults.
 
-Written anew from their behaviour. Two departures, both where ComfyUI loses the picture: a 16-bit
-greyscale file is read at its full depth (ComfyUI clips it to black and white), and a picture of
-one channel can be saved and scaled.
+Written anew from their behaviour. They depart from it where ComfyUI loses the picture: files of
+every mode are read at their full depth and in sRGB by their colour profile, what is saved keeps the
+resolution and EXIF of its file, RGBA is scaled by its alpha, and a picture of one channel can be
+saved and scaled.
 """
 
 from ..folders import Folders

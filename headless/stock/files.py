@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..folders import Folders, Source, fill_in_widgets
+from ..folders import Folders, fill_in_widgets
+from .metadata import kept, origin
+from .reading import TOLD, Frame, read_frames
 
 CHANNELS = ("alpha", "red", "green", "blue")
+HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
 NO_MASK = (64, 64)  # the size of the empty mask of a picture without alpha
 
 
@@ -47,12 +50,16 @@ class LoadImage:
         return True
 
     def load_image(self, image: str) -> tuple[Tensor, Tensor]:
-        """Read every frame that has the size of the first."""
+        """Read every frame that has the size of the first; others are left out, as in ComfyUI."""
         frames = read_frames(self.folders.find(image))
-        frames = [frame for frame in frames if frame.size == frames[0].size]
-        pixels = torch.stack([_tensor(frame) for frame in frames])
-        masks = [_alpha(frame) for frame in frames]
-        return pixels, torch.stack([torch.zeros(NO_MASK) if m is None else 1 - m for m in masks])
+        alike = [frame for frame in frames if frame.size == frames[0].size]
+        if len(alike) < len(frames):
+            TOLD.warning("%s: %d of its %d pictures are left out; their sizes are not the first "
+                         "one's.", image, len(frames) - len(alike), len(frames))
+        pixels = torch.stack([torch.from_numpy(frame.colours) for frame in alike])
+        clear = any(frame.alpha is not None for frame in alike)
+        masks = [_mask(frame, frame.size if clear else NO_MASK) for frame in alike]
+        return pixels, torch.stack(masks)
 
 
 class LoadImageMask(LoadImage):
@@ -70,9 +77,8 @@ class LoadImageMask(LoadImage):
         """Read the first frame's channel; a picture without alpha is opaque."""
         frame = read_frames(self.folders.find(image))[0]
         if channel == "alpha":
-            alpha = _alpha(frame)
-            return (torch.zeros(1, *reversed(frame.size)) if alpha is None else 1 - alpha[None],)
-        return (_tensor(frame)[None, ..., CHANNELS.index(channel) - 1],)
+            return (_mask(frame, frame.size)[None],)
+        return (torch.from_numpy(frame.colours)[None, ..., CHANNELS.index(channel) - 1],)
 
 
 class SaveImage:
@@ -94,11 +100,15 @@ class SaveImage:
         """The pictures and the beginning of their names."""
         return {"required": {"images": ("IMAGE",),
                              "filename_prefix": ("STRING", {"default": "ComfyUI"})},
-                "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}
+                "hidden": {**HIDDEN, "unique_id": "UNIQUE_ID"}}
 
     def save_images(self, images: Tensor, filename_prefix: str = "ComfyUI",
-                    prompt: Mapping | None = None, extra_pnginfo: Mapping | None = None) -> dict:
-        """Write the batch as prefix_00001_.png and on; each file appears whole or not at all."""
+                    prompt: Mapping | None = None, extra_pnginfo: Mapping | None = None,
+                    unique_id: str = "") -> dict:
+        """Write the batch as prefix_00001_.png and on; each file appears whole or not at all.
+
+        Resolution and EXIF of the file that the pictures were made from go with them.
+        """
         if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
             raise ValueError(f"expected pictures of shape (B, H, W, 1, 3 or 4), got "
                              f"{tuple(images.shape)}")
@@ -109,11 +119,12 @@ class SaveImage:
         for name, value in {"prompt": prompt, **(extra_pnginfo or {})}.items():
             if value is not None:
                 chunks.add_text(name, json.dumps(value))
-        shown = []
+        file, shown = origin(prompt, unique_id), []
+        options = kept(self.folders.find(file), (images.shape[2], images.shape[1])) if file else {}
         for index, image in enumerate(images):
             picture = _picture(image)
             save = partial(picture.save, format="PNG", pnginfo=chunks,
-                           compress_level=1 if temporary else 4)
+                           compress_level=1 if temporary else 4, **options)
             path = self.folders.write(place.files(index), save)
             shown.append({"filename": path.name, "subfolder": place.subfolder, "type": self.KIND})
         return {"ui": {"images": shown}, "result": (images,)}
@@ -127,7 +138,7 @@ class PreviewImage(SaveImage):
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict]:
         """The pictures."""
-        return {"required": {"images": ("IMAGE",)}, "hidden": SaveImage.INPUT_TYPES()["hidden"]}
+        return {"required": {"images": ("IMAGE",)}, "hidden": dict(HIDDEN)}
 
 
 class ImageCompare(PreviewImage):
@@ -138,7 +149,7 @@ class ImageCompare(PreviewImage):
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict]:
         """The pictures; `compare_view` is the slider itself."""
-        return {"required": {}, "hidden": SaveImage.INPUT_TYPES()["hidden"],
+        return {"required": {}, "hidden": dict(HIDDEN),
                 "optional": {"image_a": ("IMAGE",), "image_b": ("IMAGE",),
                              "compare_view": ("IMAGECOMPARE",)}}
 
@@ -166,7 +177,7 @@ class MaskPreview(SaveImage):
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict]:
         """The masks."""
-        return {"required": {"mask": ("MASK",)}, "hidden": SaveImage.INPUT_TYPES()["hidden"]}
+        return {"required": {"mask": ("MASK",)}, "hidden": dict(HIDDEN)}
 
     def save_mask(self, mask: Tensor, prompt: Mapping | None = None,
                   extra_pnginfo: Mapping | None = None) -> dict:
@@ -176,39 +187,9 @@ class MaskPreview(SaveImage):
         return {**shown, "result": (mask,)}
 
 
-def read_frames(path: Source) -> list[Image.Image]:
-    """Every frame of a picture file, turned as its EXIF says; of an MPO only the first.
-
-    Raises:
-        ValueError: not a picture, or a truncated one.
-    """
-    try:
-        with Image.open(path) as file:
-            frames = [ImageOps.exif_transpose(f.copy()) for f in ImageSequence.Iterator(file)]
-            return frames[:1] if file.format == "MPO" else frames
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError,
-            Image.DecompressionBombError) as error:
-        why = "no picture format is recognised in it" if isinstance(error, UnidentifiedImageError) \
-            else str(error).rstrip(".")
-        raise ValueError(f"cannot read {path} as a picture: {why}; open it in another program, or "
-                         "save it again as PNG or JPEG.") from error
-
-
-def _tensor(frame: Image.Image) -> Tensor:
-    """A frame as float32 (H, W, 3) in [0, 1]; integer modes beyond 8 bits count to 65535."""
-    if frame.mode == "I" or frame.mode.startswith("I;16"):
-        grey = np.clip(np.asarray(frame.convert("I")).astype(np.float32) / 65535, 0, 1)
-        return torch.from_numpy(grey)[..., None].repeat(1, 1, 3)
-    return torch.from_numpy(np.asarray(frame.convert("RGB")).astype(np.float32) / 255)
-
-
-def _alpha(frame: Image.Image) -> Tensor | None:
-    """The opacity (H, W) in [0, 1], or None where the frame has none."""
-    if frame.mode == "P" and "transparency" in frame.info:
-        frame = frame.convert("RGBA")
-    if "A" not in frame.getbands():
-        return None
-    return torch.from_numpy(np.asarray(frame.getchannel("A")).astype(np.float32) / 255)
+def _mask(frame: Frame, size: tuple[int, int]) -> Tensor:
+    """1 where a frame is transparent; of this size where it is opaque."""
+    return torch.zeros(size) if frame.alpha is None else 1 - torch.from_numpy(frame.alpha)
 
 
 def _picture(image: Tensor) -> Image.Image:

@@ -1,0 +1,58 @@
+"""PNG files with good pixels and bad or large data beside them."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+USED = (b"tRNS", b"pHYs", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # of the chunks one may do without
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+TURNING = (b"Raw profile type exif\0", b"Raw profile type APP1\0", b"XML:com.adobe.xmp\0")
+SIZES = {b"pHYs": 9, b"acTL": 8, b"fcTL": 26}  # of their content, in bytes
+LARGEST = 2**20  # bytes of such a text; Pillow refuses a picture with a larger one
+
+
+def essential(data: bytes) -> tuple[bytes, bytes | None, bool]:
+    """A PNG without what is not needed to show it: (the file, its colour profile, whether a profile
+    or something that turns the picture was damaged).
+
+    Chunks with pixels stay, whatever is wrong with them; a damaged one of the others goes.
+    """
+    kept, profile, damaged = [SIGNATURE], None, False
+    for kind, content, whole, good in _chunks(data):
+        if not kind[0] & 0x20:  # needed to show it
+            kept.append(whole)
+            continue
+        wanted = kind in USED or (kind in TEXTS and content.startswith(TURNING))
+        if kind == b"iCCP":
+            profile = _profile(content) if good else None
+            damaged |= profile is None
+        elif wanted and good and not (kind in TEXTS and len(content) > LARGEST) \
+                and len(content) == SIZES.get(kind, len(content)):
+            kept.append(whole)
+        elif wanted:
+            damaged = True
+    return b"".join(kept), profile, damaged
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
+    """(kind, content, the whole chunk, whether its checksum is right), as far as there are any."""
+    at = len(SIGNATURE)
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        whole = data[at:at + 12 + size]
+        content = whole[8:8 + size]
+        good = len(whole) == 12 + size and whole[-4:] == struct.pack(">I", zlib.crc32(whole[4:-4]))
+        yield kind, content, whole, good
+        if kind == b"IEND":
+            return
+        at += 12 + size
+
+
+def _profile(content: bytes) -> bytes | None:
+    """The profile of an iCCP chunk, None where it cannot be unpacked."""
+    _, _, packed = content.partition(b"\0")
+    try:
+        return zlib.decompress(packed[1:])
+    except zlib.error:
+        return None

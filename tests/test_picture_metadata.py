@@ -1,0 +1,105 @@
+"""Good pixels beside bad data are read; resolution and EXIF go on to what is saved."""
+
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from drawn_files import DEEP, SHALLOW, chunk, file_of, png_of, read
+from PIL import Image, TiffImagePlugin
+
+from undegrade.headless.stock import metadata
+
+
+def text_chunk(size: int) -> bytes:
+    return chunk(b"zTXt", b"workflow\0\0" + zlib.compress(b"x" * size))
+
+
+BESIDE = {
+    "text of 3 MB": chunk(b"tEXt", b"workflow\0" + b"x" * 3_000_000),
+    "packed text of 3 MB": text_chunk(3_000_000),
+    "80 MB of text": b"".join(chunk(b"tEXt", b"a\0" + b"x" * 900_000) for _ in range(80)),
+    "checksum of text": chunk(b"tEXt", b"a\0b", good=False),
+    "checksum of gamma": chunk(b"gAMA", struct.pack(">I", 45455), good=False),
+    "checksum of EXIF": chunk(b"eXIf", b"II*\0\x08\0\0\0", good=False),
+    "torn text": chunk(b"zTXt", b"a\0\0torn"),
+    "torn international text": chunk(b"iTXt", b"a"),
+    "short resolution": chunk(b"pHYs", b"\0"),
+    "torn EXIF": chunk(b"eXIf", b"II*\0\xff\xff\xff\x7f"),
+    "nonsense EXIF": chunk(b"eXIf", b"nonsense"),
+    "unknown": chunk(b"quEr", b"y"),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("deep", [False, True])
+def test_good_pixels_beside_bad_data_are_read(beside, deep):
+    pixels, most = (DEEP, 65535) if deep else (SHALLOW, 255)
+    data = png_of(pixels[..., :3], 2, 16 if deep else 8, BESIDE[beside])
+    for whole in (data, data + b"trailing"):
+        frame = read(whole)
+        assert np.array_equal(frame.colours, pixels[..., :3] / np.float32(most))
+    assert "exif" not in metadata.kept(io.BytesIO(data), (4, 4))
+
+
+@pytest.mark.parametrize("torn", [b"nonsense", b"II*\0\xff\xff\xff\x7f", b"II*\0\x08\0\0\0\xff\xff",
+                                  b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\xff\xff\xff\xff\0\0\0\0"])
+@pytest.mark.parametrize("file", ["JPEG", "WEBP"])
+def test_damaged_exif_does_not_hide_a_picture(file, torn):
+    picture = Image.fromarray(SHALLOW[..., :3])
+    plain, broken = (file_of(picture, file, exif=exif) for exif in (b"", b"Exif\0\0" + torn))
+    assert np.array_equal(read(plain).colours, read(broken).colours)
+    metadata.kept(io.BytesIO(broken), (4, 4))
+
+
+def described(file: str) -> bytes:
+    picture = Image.fromarray(SHALLOW[..., :3])
+    more = {0x9003: "2026:11:27 10:00:00", 0xA002: 23, 0xA003: 19, 0xA001: 65535}
+    if file == "TIFF":
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[0x0112], tags[0x010F], tags[0x8298] = 6, "Maker", "Somebody"
+        tags[0x8769], tags[0x8825] = more, {1: "N"}
+        return file_of(picture, file, tiffinfo=tags, dpi=(300, 150))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x8298] = 6, "Maker", "Somebody"
+    exif.get_ifd(0x8769).update(more)
+    exif.get_ifd(0x8825)[1] = "N"
+    return file_of(picture, file, exif=exif, dpi=(300, 150))
+
+
+@pytest.mark.parametrize("file", ["JPEG", "PNG", "TIFF"])
+def test_resolution_and_exif_survive_and_orientation_does_not(call, tmp_path, file):
+    (tmp_path / "p.bin").write_bytes(described(file))
+    image, _ = call("LoadImage", image="p.bin")
+    prompt = {"1": {"class_type": "LoadImage", "inputs": {"image": "p.bin"}},
+              "2": {"class_type": "Any", "inputs": {"steps": 2, "image": ["1", 0]}},
+              "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}}}
+    call("SaveImage", images=image, filename_prefix="x", prompt=prompt, unique_id="3")
+    with Image.open(tmp_path / "out" / "x_00001_.png") as saved:
+        assert saved.info["dpi"] == pytest.approx((300, 150), abs=0.02)
+        assert saved.size == (19, 23) and json.loads(saved.text["prompt"]) == prompt
+        exif = saved.getexif()
+        assert 0x0112 not in exif and 0x0100 not in exif
+        assert (exif[0x010F], exif[0x8298]) == ("Maker", "Somebody")
+        details = exif.get_ifd(0x8769)
+        assert details[0x9003] == "2026:11:27 10:00:00" and exif.get_ifd(0x8825)[1] == "N"
+        assert (details[0xA001], details[0xA002], details[0xA003]) == (1, 19, 23)
+
+
+def test_a_picture_of_no_file_keeps_nothing():
+    prompt = {"1": {"class_type": "LoadImage", "inputs": {"image": "p.png"}},
+              "2": {"class_type": "MaskToImage", "inputs": {"mask": ["1", 1]}},
+              "3": {"class_type": "Loop", "inputs": {"a": ["3", 0], "b": ["2", 0]}}}
+    assert metadata.origin(prompt, "2") is None
+    assert metadata.origin(prompt, "3") is None and metadata.origin(None, "3") is None
+    assert metadata.origin(prompt, "1") == "p.png"
+
+
+def test_of_several_files_the_one_of_the_first_inputs_is_kept():
+    load = {name: {"class_type": "LoadImage", "inputs": {"image": f"{name}.png"}} for name in "ab"}
+    match = {"class_type": "Match", "inputs": {"image": ["s", 0], "reference": ["b", 0]}}
+    prompt = {**load, "s": {"class_type": "Any", "inputs": {"x": ["a", 0]}}, "m": match,
+              "o": {"class_type": "SaveImage", "inputs": {"images": ["m", 0]}}}
+    assert metadata.origin(prompt, "o") == "a.png"
