@@ -1,5 +1,6 @@
 """The node pack as the command sees it, and everything a workflow may use."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -24,9 +25,12 @@ class Pack:
 
         return cls(nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS, host)
 
-    def catalog(self, folders: Folders) -> Catalog:
-        """The pack's nodes and the stock ones, the latter bound to the folders of a run."""
+    def catalog(self, folders: Folders, instead: Mapping[str, type] | None = None) -> Catalog:
+        """The pack's nodes and the stock ones, the latter bound to the folders of a run.
+
+        ``instead`` has nodes that take the place of stock ones.
+        """
         from .stock import stock_classes, stock_titles
 
-        return Catalog({**self.classes, **stock_classes(folders)},
+        return Catalog({**self.classes, **stock_classes(folders, instead)},
                        {**self.titles, **stock_titles()})

@@ -13,6 +13,9 @@
 ``lock``      a folder belongs to one batch at a time
 ``store``     files that are there whole or not at all, and the manifest
 ``video``     frames out of a video and back into one, through PyAV
+``coding``    a video's pictures as pixels and back: orientation, colours, chroma
+``frames``    frames on their way through a workflow, 16 bits deep
+``muxing``    what a video has beside its pictures, and what cannot be kept
 ============  ========================================================================
 
 Workers neither read nor write files: bytes go in and bytes come out, so an engine may run them on

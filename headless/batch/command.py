@@ -181,7 +181,7 @@ def _inputs(options: argparse.Namespace, pack: Pack,
     check_places([one.root for pattern, one in found if not os.path.isfile(pattern)], items,
                  options.output)
     if any(item.is_video for item in items):
-        from .video import pyav
+        from .muxing import pyav
 
         pyav()
     return document, next(iter(fed.values())), items, skipped
@@ -228,10 +228,18 @@ def _digest(options: argparse.Namespace, job: "Job") -> str:
 def _show(options: argparse.Namespace, items: Sequence[Item], todo: Sequence[Item],
           skipped: Mapping[str, str]) -> int:
     from .plan import picture_seed
+    from .video import Film, VideoError
 
     for item in todo:
-        seed = picture_seed(options.seed, item.name)
-        sys.stdout.write(f"{item.path} -> {options.output / item.output()}  seed {seed}\n")
+        seed, target = picture_seed(options.seed, item.name), options.output / item.output()
+        try:
+            losses = Film(item.path, target, "").losses() if item.is_video else []
+        except VideoError as error:
+            sys.stdout.write(f"{item.path} would fail: {error}\n")
+            continue
+        sys.stdout.write(f"{item.path} -> {target}  seed {seed}\n")
+        for loss in losses:
+            sys.stdout.write(f"    {loss}\n")
     for name, why in sorted(skipped.items()):
         sys.stdout.write(f"skipped {name}: {why}\n")
     sys.stdout.write(f"{len(items)} inputs: {len(items) - len(todo)} are finished, {len(todo)} "

@@ -51,12 +51,26 @@ class Driver:
         """
         from tqdm import tqdm
 
-        self.items = items
-        with tqdm(total=len(items), unit=" pictures", bar_format=BAR, smoothing=0.05,
+        self.items = [item for item in items if not item.is_video or self._is_fit(item)]
+        if not self.items:
+            return
+        with tqdm(total=len(self.items), unit=" pictures", bar_format=BAR, smoothing=0.05,
                   file=sys.stderr, dynamic_ncols=True, disable=quiet) as self.bar:
             for outcomes in engine(groups_of(self._pictures(), self.job.together)):
                 for outcome in outcomes:
                     self._take(outcome)
+
+    def _is_fit(self, item: Item) -> bool:
+        """Whether a video can be restored; tells before the work what it will lose."""
+        from tqdm import tqdm
+
+        try:
+            for loss in Film(item.path, self.folder / item.output(), "").losses():
+                tqdm.write(f"{item.name}: {loss}", file=sys.stderr)
+        except VideoError as error:
+            self._fail(item, str(error))
+            return False
+        return True
 
     def _pictures(self) -> Iterator[Picture]:
         """What is to be computed, each read when it is asked for."""

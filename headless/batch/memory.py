@@ -22,12 +22,17 @@ class Named(BytesIO):
         return self._name
 
 
+class FrameSource(Named):
+    """A frame of a video, which no picture format holds (see ``frames``)."""
+
+
 @dataclass
 class Collector:
     """Observer of one picture's run: what it saves, and what its nodes show."""
 
     name: str
     data: bytes
+    is_frame: bool = False
     node: str = ""
     saved: dict[str, list[bytes]] = field(default_factory=dict)
     shown: dict[str, str] = field(default_factory=dict)
@@ -53,7 +58,7 @@ class Memory(Folders):
         """The thread's own picture, or one that all share."""
         picture = getattr(self.current, "picture", None)
         if picture is not None and picture.name == name:
-            return Named(name, picture.data)
+            return (FrameSource if picture.is_frame else Named)(name, picture.data)
         if name in self.side:
             return Named(name, self.side[name])
         raise FileNotFoundError(f"{name!r} was not found")
@@ -67,6 +72,10 @@ class Memory(Folders):
         stream: IO[bytes] = BytesIO()
         write(stream)
         stream.seek(0)
-        picture: Collector = self.current.picture
-        picture.saved.setdefault(picture.node, []).append(stream.read())
+        self.keep(stream.read())
         return next(iter(names))
+
+    def keep(self, data: bytes) -> None:
+        """Keep what a saving node made with the thread's own picture."""
+        picture: Collector = self.current.picture
+        picture.saved.setdefault(picture.node, []).append(data)

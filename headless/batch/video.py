@@ -1,12 +1,12 @@
 """Frames out of a video and back into one, through PyAV.
 
-The new video has the old one's timestamps and its sound, packet by packet. Its pictures are H.264
-(libx264, CRF 16, BT.709, one thread and no B-frames, so that the same frames give the same file).
+The new video has the old one's timestamps, shape of pixels and colour tags; its other streams are
+copied packet by packet. Its pictures stand upright and are H.264 (libx264, CRF 16, one thread and
+no B-frames, so that the same frames give the same file) with the old one's chroma and 8 or 10 bits.
 """
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,33 +14,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import numpy as np
 
-from ..graph import WorkflowError
+from .coding import Coding, VideoError, filled, orientation, pixels
+from .frames import packed
+from .muxing import copy, describe, is_cover, others, pixel_shape, pyav, reader, told, writer
 from .store import put
 
 CODEC, OPTIONS = "libx264", {"crf": "16", "preset": "medium", "bf": "0"}
-SAME_BYTES = {"fflags": "+bitexact"}  # no random identifiers, no dates
-BT709 = 1
-TAGS = ("colorspace", "color_primaries", "color_trc")
-
-
-class VideoError(ValueError):
-    """A video that cannot be read or made; the message is one sentence."""
-
-
-def pyav() -> Any:
-    """PyAV.
-
-    Raises:
-        WorkflowError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise WorkflowError("videos need PyAV: pip install av, or give pictures "
-                            "only.") from error
-    return av
 
 
 class Film:
@@ -62,6 +43,7 @@ class Film:
         self.error: str | None = None
         self.seconds, self.count = 0.0, 0
         self._read, self._awaited = False, 0
+        self._coding: Coding | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -73,25 +55,56 @@ class Film:
         with _opened(self.source) as (_, stream):
             return stream.frames or 1
 
+    def losses(self) -> list[str]:
+        """What the new video will not keep, each in a sentence.
+
+        Raises:
+            VideoError: no new video can show what the old one does.
+        """
+        with _opened(self.source) as (container, stream):
+            found = [f"its {told(other)} cannot be kept in {self.target.suffix}."
+                     for other in others(container, stream, self.target.suffix)[1]]
+            for frame in container.decode(stream):
+                self._check(0, frame)
+                return found + _changes(frame, stream)
+        raise VideoError(f"{self.source} has no frames.")
+
     def missing(self) -> Iterator[tuple[int, bytes | None]]:
-        """Each frame's number and, where it is still to do, its picture as a PNG."""
+        """Each frame's number and, where it is still to do, its pixels as ``frames`` packs them."""
         with _opened(self.source) as (container, stream):
             for index, frame in enumerate(container.decode(stream)):
                 if self.error is not None:
                     return
+                coding = self._check(index, frame)
+                self._coding = self._coding or coding
                 self.count = index + 1
                 if self._file(index).exists():
                     yield index, None
                     continue
                 self._awaited += 1
-                yield index, _png(frame)
+                yield index, packed({"pixels": pixels(frame)})
         if not self.count:
             raise VideoError(f"{self.source} has no frames.")
         self._read = True
 
+    def _check(self, index: int, frame: Any) -> Coding:
+        try:
+            if frame.pts is None:
+                raise VideoError("it has no timestamp; convert the video first.")
+            orientation(frame)
+            return Coding.of(frame)
+        except VideoError as error:
+            raise VideoError(f"cannot make a new video of {self.source}, frame {index}: "
+                             f"{error}") from error
+
     def keep(self, index: int, picture: bytes) -> None:
-        """Take a restored frame. Raises `DiskError`."""
-        put(self._file(index), lambda path: path.write_bytes(picture))
+        """Take a restored frame, packed as it came. Raises `DiskError`."""
+        assert self._coding is not None
+        with np.load(BytesIO(picture)) as arrays:
+            restored, text = arrays["pixels"], arrays["text"]
+        planes = self._coding.fitting(*restored.shape[1::-1]).planes(restored)
+        data = packed({**dict(zip("yuv", planes, strict=True)), "text": text}, squeeze=True)
+        put(self._file(index), lambda path: path.write_bytes(data))
         self._awaited -= 1
 
     def finish(self) -> None:
@@ -104,24 +117,27 @@ class Film:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, index: int) -> Path:
-        return self.folder / f"{index:08}.png"
+        return self.folder / f"{index:08}.npz"
 
 
 class _opened:  # noqa: N801 - reads as a verb where it is used
-    """A container and its first video stream; PyAV's errors become sentences."""
+    """A container and its first stream of moving pictures; PyAV's errors become sentences."""
 
-    def __init__(self, path: Path):
-        self.path, self.av = path, pyav()
+    def __init__(self, path: Path, cannot: str = "cannot read {} as a video"):
+        self.path, self.av, self.cannot = path, pyav(), cannot
 
     def __enter__(self) -> tuple[Any, Any]:
         try:
-            self.container = self.av.open(str(self.path))
+            self.container = reader(self.path)
         except (self.av.FFmpegError, OSError) as error:
             raise self._told(error) from error
-        if not self.container.streams.video:
-            self.container.close()
-            raise VideoError(f"{self.path} has no pictures in it.")
-        return self.container, self.container.streams.video[0]
+        for stream in self.container.streams.video:
+            if not is_cover(stream):
+                if stream.codec_context is not None:
+                    return self.container, stream
+                break
+        self.container.close()
+        raise VideoError(f"{self.path} has no moving pictures in it that can be read.")
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.container.close()
@@ -130,68 +146,78 @@ class _opened:  # noqa: N801 - reads as a verb where it is used
             raise self._told(error) from error
 
     def _told(self, error: BaseException) -> VideoError:
-        return VideoError(f"cannot read {self.path} as a video: {' '.join(str(error).split())}.")
+        return VideoError(f"{self.cannot.format(self.path)}: {' '.join(str(error).split())}.")
 
 
-def _png(frame: Any) -> bytes:
-    """A frame, upright."""
-    picture = frame.to_image()
-    if frame.rotation:
-        picture = picture.rotate(frame.rotation, expand=True)
-    stream = BytesIO()
-    picture.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
+def _changes(frame: Any, stream: Any) -> list[str]:
+    """What will differ from a first frame, each in a sentence."""
+    marks, parts = {data.type.name for data in frame.side_data}, frame.format.components
+    what = {
+        "it is interlaced, and the new one is not marked so; deinterlace it first.":
+            frame.interlaced_frame,
+        "its transparency is not kept.":
+            any(p.is_alpha for p in parts) or stream.metadata.get("alpha_mode") == "1",
+        f"its {parts[0].bits} bits become 10.": parts[0].bits > 10,
+        "its colour profile is not kept.": "ICC_PROFILE" in marks,
+        "the new one is not marked as a view all around.": "SPHERICAL" in marks,
+    }
+    return [text for text, is_so in what.items() if is_so]
 
 
-def _encode(source: Path, file: Callable[[int], Path], target: Path, container: str) -> None:
+def _encode(source: Path, file: Callable[[int], Path], target: Path, suffix: str) -> None:
     """Walk through the source once more and put the restored frames in the place of its own."""
-    kind = {".mkv": "matroska", ".mov": "mov"}.get(container, "mp4")
-    new = pyav().open(str(target), "w", format=kind, options=SAME_BYTES)
-    with _opened(source) as (old, stream), new:
-        with Image.open(file(0)) as first:  # what made it, as every saved picture carries it
-            chunks = {name: json.loads(text) for name, text in first.text.items()}
-            new.metadata["comment"] = json.dumps(chunks)
-            pictures = _stream(new, stream, first.size)
-        sounds = {s.index: new.add_stream_from_template(s) for s in old.streams.audio}
-        index = 0
-        for packet in old.demux(stream, *old.streams.audio):
-            if packet.stream.index in sounds:
-                if packet.dts is not None:
-                    packet.stream = sounds[packet.stream.index]
+    with np.load(file(0)) as arrays:
+        size, text = arrays["y"].shape[::-1], str(arrays["text"])
+    with _opened(source) as (old, stream):
+        first = next(old.decode(stream))
+    coding = Coding.of(first).fitting(*size)
+    with _opened(source, "cannot make a new video of {}") as (old, stream), \
+            writer(str(target), suffix, old, text) as new:
+        kept = {s.index: s for s in others(old, stream, suffix)[0]}
+        twins = {s.index: copy(new, kept[s.index]) if s.index in kept
+                 else _pictures(new, stream, size, coding, first)
+                 for s in old.streams if s.index in kept or s.index == stream.index}
+        index, pictures = 0, twins[stream.index]
+        for packet in old.demux([s for s in old.streams if s.index in twins
+                                 and twins[s.index].type != "attachment"]):
+            if packet.stream.index != stream.index:
+                if packet.size:  # the last of each stream is empty and says so
+                    if is_cover(packet.stream):
+                        packet.pts = packet.dts = 0
+                    packet.stream = twins[packet.stream.index]
                     new.mux(packet)
                 continue
             for frame in packet.decode():
-                new.mux(pictures.encode(_restored(file(index), frame, pictures)))
+                new.mux(pictures.encode(_restored(file(index), frame, size, coding)))
                 index += 1
         new.mux(pictures.encode(None))
 
 
-def _stream(new: Any, old: Any, size: tuple[int, int]) -> Any:
-    """The stream of pictures, with the old one's clock."""
+def _pictures(new: Any, old: Any, size: tuple[int, int], coding: Coding, first: Any) -> Any:
+    """The stream of pictures, with the old one's clock, pixels and colours."""
     stream = new.add_stream(CODEC, rate=old.average_rate, options=OPTIONS)
-    stream.width, stream.height = size
-    stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
-    stream.time_base = stream.codec_context.time_base = old.time_base
-    stream.codec_context.thread_count = 1
-    for tag in TAGS:
-        setattr(stream.codec_context, tag, BT709)
+    describe(stream, old)
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = *size, coding.form
+    stream.time_base = context.time_base = old.time_base
+    context.sample_aspect_ratio = pixel_shape(old, orientation(first)[0]) or 0
+    context.color_range = 2 if coding.is_full else 1
+    context.colorspace, context.color_primaries = coding.matrix, coding.primaries
+    context.color_trc = coding.transfer
+    context.thread_count = 1
+    context.flags |= pyav().codec.context.Flags.frame_duration
     return stream
 
 
-def _restored(file: Path, old: Any, stream: Any) -> Any:
+def _restored(file: Path, old: Any, size: tuple[int, int], coding: Coding) -> Any:
     """A restored picture as a frame with the old one's time.
 
     Raises:
-        VideoError: the old one has no time, or the picture another size than the first.
+        VideoError: the picture has another size than the first.
     """
-    with Image.open(file) as opened:
-        picture = opened.convert("RGB")
-    if old.pts is None:
-        raise VideoError(f"frame {file.stem} has no timestamp; convert the video first.")
-    if picture.size != (stream.width, stream.height):
-        raise VideoError(f"frame {file.stem} became {picture.size} pixels and the first one "
-                         f"{(stream.width, stream.height)}; frames of a video need one size.")
-    frame = pyav().VideoFrame.from_image(picture)
-    frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=BT709)
-    frame.pts, frame.time_base = old.pts, old.time_base
-    return frame
+    with np.load(file) as arrays:
+        planes = [arrays[name] for name in "yuv"]
+    if (found := planes[0].shape[::-1]) != size:
+        raise VideoError(f"frame {file.stem} became {found} pixels and the first one {size}; "
+                         "frames of a video need one size.")
+    return filled(old, planes, coding)

@@ -15,6 +15,7 @@ from ..execution import NodeError, execute
 from ..graph import Graph, WorkflowError
 from ..pack import Pack
 from ..validation import validate
+from .frames import NODES
 from .lockstep import SharedPrior, run_together
 from .memory import Collector, Memory
 from .plan import Job, Plan
@@ -23,7 +24,8 @@ from .plan import Job, Plan
 class Picture(NamedTuple):
     """A picture to compute: its name in the workflow, its file's bytes, its seed.
 
-    ``item`` and ``frame`` are the driver's own marks and come back with the outcome.
+    ``item`` and ``frame`` are the driver's own marks and come back with the outcome; what has a
+    frame's number comes and goes as ``frames`` packs it.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Worker:
         torch.set_num_threads(job.threads)
         self.job = job
         self.memory = Memory(Path(), side=job.side)
-        self.catalog = pack.catalog(self.memory)
+        self.catalog = pack.catalog(self.memory, NODES)
         self.plan = Plan(job, self.catalog)
         self.kept: dict[str, list[list]] | None = None
 
@@ -83,7 +85,7 @@ class Worker:
 
     def _compute(self, picture: Picture) -> Outcome:
         start = time.perf_counter()
-        collector = Collector(picture.name, picture.data)
+        collector = Collector(picture.name, picture.data, picture.frame is not None)
         self.memory.current.picture = collector
         files, scores, error = {}, {}, None
         try:

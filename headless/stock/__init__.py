@@ -6,14 +6,16 @@ resolution and EXIF of its file, RGBA is scaled by its alpha, and a picture of o
 saved and scaled.
 """
 
+from collections.abc import Mapping
+
 from ..folders import Folders
 from . import files, images, masks, values
 
 
-def stock_classes(folders: Folders) -> dict[str, type]:
+def stock_classes(folders: Folders, instead: Mapping[str, type] | None = None) -> dict[str, type]:
     """Every stock node, the loading and saving ones bound to the folders of this run."""
     bound = {name: type(name, (node,), {"folders": folders, "__doc__": node.__doc__})
-             for name, node in files.NODES.items()}
+             for name, node in {**files.NODES, **(instead or {})}.items()}
     return {**bound, **images.NODES, **masks.NODES, **values.NODES}
 
 
