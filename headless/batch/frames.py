@@ -43,11 +43,12 @@ class SaveFrame(SaveImage):
     """SaveImage that keeps 16 bits of what is made of a frame."""
 
     def save_images(self, images: Tensor, filename_prefix: str = "ComfyUI",
-                    prompt: Mapping | None = None, extra_pnginfo: Mapping | None = None) -> dict:
+                    prompt: Mapping | None = None, extra_pnginfo: Mapping | None = None,
+                    unique_id: str = "") -> dict:
         """Keep the pictures with what made them."""
         memory: Any = self.folders
         if not memory.current.picture.is_frame:
-            return super().save_images(images, filename_prefix, prompt, extra_pnginfo)
+            return super().save_images(images, filename_prefix, prompt, extra_pnginfo, unique_id)
         if images.ndim != 4 or images.shape[-1] not in (1, 3):
             raise ValueError(f"expected frames of shape (B, H, W, 1 or 3), got "
                              f"{tuple(images.shape)}; a video keeps no transparency")
