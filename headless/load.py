@@ -65,12 +65,13 @@ def _decoded(path: Path, data: bytes) -> str:
 
 
 def _from_png(path: Path) -> str:
-    from PIL import Image, UnidentifiedImageError
+    from PIL.PngImagePlugin import PngImageFile
 
     try:
-        with Image.open(path) as image:
-            chunks = getattr(image, "text", {})  # reads on to the chunks behind the pixels
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        with PngImageFile(path) as image:  # of any size, which Image.open refuses: no pixel is kept
+            found = image.info.get("workflow") or image.info.get("prompt")
+            chunks = image.info if found else image.text  # reads on to what is behind the pixels
+    except (OSError, ValueError, SyntaxError) as error:
         raise WorkflowError(f"cannot read the picture {path}: {error}.") from error
     found = chunks.get("workflow") or chunks.get("prompt")
     if not found:

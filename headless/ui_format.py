@@ -143,16 +143,16 @@ class UiDocument(Document):
             raise WorkflowError(
                 f"is linked to a circle of Reroute or bypassed nodes ({', '.join(passed)})")
         inputs = source.raw.get("inputs") or []
+        if source.type == PRIMITIVE:  # bypassed and muted, too: the frontend writes it into widgets
+            values = source.raw.get("widgets_values") or []
+            values = values.values() if isinstance(values, dict) else values
+            return next(iter(values), NOTHING)
         if source.raw.get("mode") == BYPASSED:
             through = _passage(source.raw, link.slot, slot.get("type", "*"))
         elif source.type == REROUTE:
             through = inputs[0] if inputs else None
             if through:  # the wanted type is that of the far end
                 through = {**through, "type": slot.get("type", "*")}
-        elif source.type == PRIMITIVE:
-            values = source.raw.get("widgets_values") or []
-            values = values.values() if isinstance(values, dict) else values
-            return next(iter(values), NOTHING)
         else:
             return link
         return self._follow(through, (*passed, source.id)) if through else NOTHING

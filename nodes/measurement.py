@@ -68,6 +68,7 @@ class DegradeImage:
         """y = A(x) + noise_level n."""
         expect(operator, Operator, "operator", CONNECT_OPERATOR)
         pixels, layout = to_pixels(image)
+        check_count(operator, pixels)
         noise = per_sample_noise([seed + b for b in range(pixels.shape[0])])
         seen = visible(pixels, layout) if changes_size(operator, pixels) else pixels
         m = simulate(beside(operator, seen), operator, noise_level, noise)
@@ -104,6 +105,7 @@ class MeasurementFromImage:
         """The measurement, with the operator tried once on a picture of the size it asks for."""
         expect(operator, Operator, "operator", CONNECT_OPERATOR)
         y, layout = to_pixels(image)
+        check_count(operator, y)
         y = visible(y, layout) if changes_size(operator, y) else y
         m = Measurement(operator.observe(y), operator, noise_level)
         height, width = m.image_size
@@ -116,6 +118,16 @@ class MeasurementFromImage:
                 "crop the image."
             )
         return (remember(m, layout),)
+
+
+def check_count(operator: Operator, pixels: Tensor) -> None:
+    """Raise `ValueError` unless there is one mask, or one for each picture."""
+    if operator.count not in (1, len(pixels)):
+        raise ValueError(
+            f"The operator has {operator.count} masks for {len(pixels)} pictures, and which "
+            "belongs to which cannot be told (Repeat Image Batch puts them 1 2 1 2); give one "
+            "mask, or one per picture in their order."
+        )
 
 
 class EstimateNoiseLevel:

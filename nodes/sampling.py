@@ -113,6 +113,10 @@ class PosteriorSampler:
         """Run the sampler with progress, previews and interruption."""
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
         expect(measurement, Measurement, "measurement", "Degrade Image or Measurement From Image")
+        if update is not None:
+            expect(update, MeasurementUpdate, "update", "CG Measurement Update or another")
+        if switch is not None:
+            expect(switch, SwitchRule, "switch", "Deterministic Switch or another rule")
         chosen = SamplerOptions(**options)
         with host.running(prior, measurement.operator) as device:
             return run(

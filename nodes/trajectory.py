@@ -179,6 +179,11 @@ class PosteriorStatistics:
                 f"{images.shape[0]} pictures cannot be grouped by {count}; give two or more "
                 "samples per picture (widget 'samples' of Posterior Sampler)."
             )
+        if not torch.isfinite(images).all():
+            raise ValueError(
+                "images has NaN or infinite pixels; leave out the samples that failed, or repair "
+                "them."
+            )
         groups = images.float().unflatten(0, (-1, count))  # (P, K, H, W, C)
         std = groups[..., :3].var(1).mean(-1).sqrt()
         return given(settled(groups.mean(1))), given((std * gain).clamp(0, 1)), std.mean().item()

@@ -140,7 +140,7 @@ def predicted(
     lr: (B, 3, h, w) in [-1, 1], sides of at least 8. sigma: the first noise level. tile, overlap:
     of the predictor's tiles in pixels of lr, see `predict_start`.
     Raises `ValueError` for a picture that is too small, a predictor of another latent space, and
-    where `predict_start` does.
+    where `predict_start` does; `FloatingPointError` where the prediction is not finite.
     """
     height, width = lr.shape[-2:]
     if min(height, width) < SMALLEST:
@@ -150,6 +150,11 @@ def predicted(
         )
     canvas = pad_reflect(lr, *canvas_size((height, width), canvas_multiple(prior, predictor)))
     mean, std = predict_start(predictor, canvas, sigma, tile, overlap)
+    if not (mean.isfinite().all() & std.isfinite().all()):
+        raise FloatingPointError(
+            f"{predictor.name} predicted NaN or infinite noise; load it in float32, or another "
+            "weight file."
+        )
     state = [side * predictor.scale // prior.codec.factor for side in canvas.shape[-2:]]
     if mean.shape[1:] != (prior.spec.channels, *state):
         given, needed = shape_of(mean.shape[1:]), shape_of((prior.spec.channels, *state))

@@ -7,7 +7,7 @@ whether the next state keeps the old state's noise (deterministic) or draws anew
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Updated:
         return mean_square(self.x0_hat - self.x0_y)
 
 
+@runtime_checkable
 class SwitchRule(Protocol):
     """`Updated` -> (B,) bool, True where the step shall be deterministic."""
 

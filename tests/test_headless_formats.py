@@ -87,6 +87,14 @@ def test_both_formats_make_the_same_plan(catalog):
     assert not from_ui.nodes["5"].faults
 
 
+@pytest.mark.parametrize("mode", [2, 4])
+def test_a_muted_or_bypassed_primitive_still_gives_its_value(catalog, mode):
+    """The frontend writes it into the widgets that it feeds, whatever its mode."""
+    raw = ui_workflow()
+    next(n for n in raw["nodes"] if n["type"] == "PrimitiveNode")["mode"] = mode
+    assert document(raw, catalog).graph().nodes["5"].inputs["strength"] == 0.25
+
+
 def test_links_may_be_objects_and_the_request_body_is_read(catalog):
     raw = ui_workflow()
     keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")

@@ -130,3 +130,30 @@ def test_scores_of_tiny_pictures():
     call("UndegradeScoreRestoration", image=photo(6, 6), reference=photo(6, 6), label="")
     with pytest.raises(ValueError, match=r"5x6 pixels, too small .*; give at least 6 a side"):
         call("UndegradeScoreRestoration", image=photo(6, 5), reference=photo(6, 5), label="")
+
+
+def masked(count, pictures, node="UndegradeDegradeImage"):
+    """`count` masks, each with one column hidden, on so many pictures."""
+    mask = torch.zeros(count, 32, 48)
+    for k in range(count):
+        mask[k, :, k] = 1
+    operator = call("UndegradeInpaintingMask", mask=mask)[0]
+    return call(node, image=photo(batch=pictures), operator=operator)
+
+
+@pytest.mark.parametrize("node", ["UndegradeDegradeImage", "UndegradeMeasurementFromImage"])
+def test_masks_are_one_or_one_per_picture(node):
+    """Repeat Image Batch gives a, b, a, b, and samples a, a, b, b."""
+    for count, pictures in ((1, 1), (1, 6), (3, 3)):
+        masked(count, pictures, node)
+    for count, pictures in ((2, 6), (3, 6), (2, 3), (3, 1)):
+        said = f"{count} masks for {pictures} pictures.*give one mask, or"
+        with pytest.raises(ValueError, match=said):
+            masked(count, pictures, node)
+
+
+def test_statistics_of_samples_that_failed():
+    images = photo(batch=4)
+    images[2, 3, 4] = float("nan")
+    with pytest.raises(ValueError, match="images has NaN or infinite pixels; leave out"):
+        call("UndegradePosteriorStatistics", images=images)

@@ -44,6 +44,11 @@ class Compose(Operator):
         """True when every member is."""
         return all(operator.smooth for operator in self.operators)
 
+    @property
+    def count(self) -> int:
+        """The most of any member."""
+        return max(operator.count for operator in self.operators)
+
     def of_sample(self, b: int, count: int) -> Operator:
         """The chain of the members' own."""
         members = tuple(operator.of_sample(b, count) for operator in self.operators)

@@ -51,6 +51,11 @@ class Inpainting(Operator):
             )
         return m if m.shape[0] == 1 else m.repeat_interleave(x.shape[0] // m.shape[0], 0)
 
+    @property
+    def count(self) -> int:
+        """How many masks there are."""
+        return len(self.seen)
+
     def of_sample(self, b: int, count: int) -> Operator:
         """With that picture's own mask."""
         masks = self.seen.shape[0]

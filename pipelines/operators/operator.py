@@ -67,6 +67,11 @@ class Operator(ABC):
         """y without the values that were not measured; all of it unless overridden."""
         return y
 
+    @property
+    def count(self) -> int:
+        """How many pictures it does different things to; 1 unless samples differ."""
+        return 1
+
     def of_sample(self, b: int, count: int) -> Operator:
         """What it does to sample b of a batch of `count`; itself unless samples differ."""
         return self

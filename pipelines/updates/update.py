@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -32,6 +32,7 @@ class Surroundings:
     factor: int = 1
 
 
+@runtime_checkable
 class MeasurementUpdate(Protocol):
     """Moves the prediction x0_hat towards the measurement.
 
