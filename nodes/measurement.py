@@ -69,10 +69,15 @@ class DegradeImage:
         expect(operator, Operator, "operator", CONNECT_OPERATOR)
         pixels, layout = to_pixels(image)
         check_count(operator, pixels)
-        noise = per_sample_noise([seed + b for b in range(pixels.shape[0])])
-        seen = visible(pixels, layout) if changes_size(operator, pixels) else pixels
-        m = simulate(beside(operator, seen), operator, noise_level, noise)
-        m = replace(m, y=m.y.to(pixels.device))
+        seeds = [seed + b for b in range(pixels.shape[0])]
+
+        def measured(x: Tensor) -> Measurement:
+            m = simulate(beside(operator, x), operator, noise_level, per_sample_noise(seeds))
+            return replace(m, y=m.y.to(pixels.device))
+
+        m = measured(pixels)
+        if layout.alpha is not None and m.y.shape != pixels.shape:
+            m = measured(visible(pixels, layout))
         return to_image(m.y, layout), remember(m, layout)
 
 

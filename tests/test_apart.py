@@ -81,3 +81,15 @@ def test_the_last_bit_stays_the_last_bit(name):
     x = per_sample_noise([1, 2, 3])(torch.empty(3, 3, *case.size)).mul(0.4)
     moved = x + 1e-6 * per_sample_noise([4, 5, 6])(x).sign()
     assert (operator(moved) - operator(x)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(40, 48), (37, 31), (8, 9), (1, 1)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_picture_of_any_size_and_kind_is_measured(size, channels):
+    """Operators of which not every size is a measurement's, above all."""
+    for node_id in ("UndegradePhaseRetrieval", "UndegradeJPEG", "UndegradeHDRClip"):
+        operator = call(node_id)[0]
+        image, m = call(
+            "UndegradeDegradeImage", image=photo(*size, channels=channels), operator=operator
+        )
+        assert image.shape[-1] == channels and m.image_size == size
