@@ -17,6 +17,7 @@ from .pack import Pack
 
 if TYPE_CHECKING:
     from .document import Document
+    from .folders import Folders
     from .graph import Graph, WorkflowError
     from .signature import Catalog
 
@@ -100,7 +101,6 @@ def _check(options: argparse.Namespace, pack: Pack) -> int:
 
 def _run(options: argparse.Namespace, pack: Pack) -> int:
     from .execution import NodeError, execute
-    from .folders import Folders
     from .graph import WorkflowError
     from .progress import Report
 
@@ -110,15 +110,18 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
     except WorkflowError as error:
         return refuse(error)
     extra = {"workflow": plan.document.workflow} if plan.document.workflow else None
+    failure = ""
     try:
-        with Report(pack.host, Folders(options.output), options.quiet) as report:
+        with Report(pack.host, plan.folders, options.quiet) as report:
             execute(plan.graph, plan.catalog, report, extra)
     except NodeError as error:
         if options.traceback:
             traceback.print_exception(error.__cause__ or error)
-        sys.stderr.write(f"{error}\n")
-        return FAILED
-    return DONE
+        failure = f"{error}\n"
+    finally:  # also of a run that is stopped
+        sys.stderr.writelines(f"{sentence}\n" for sentence in plan.folders.lost)
+    sys.stderr.write(failure)
+    return FAILED if failure or plan.folders.lost else DONE
 
 
 class _Plan(NamedTuple):
@@ -127,6 +130,7 @@ class _Plan(NamedTuple):
     document: "Document"
     graph: "Graph"
     catalog: "Catalog"
+    folders: "Folders"
 
 
 def _prepare(options: argparse.Namespace, pack: Pack) -> _Plan:
@@ -138,6 +142,7 @@ def _prepare(options: argparse.Namespace, pack: Pack) -> _Plan:
     from .folders import Folders
     from .graph import WorkflowError
     from .load import load
+    from .saving import save_problems
     from .settings import apply_inputs, apply_settings
     from .validation import validate
 
@@ -148,9 +153,9 @@ def _prepare(options: argparse.Namespace, pack: Pack) -> _Plan:
     problems += apply_settings(document, options.settings)
     graph = document.graph()
     problems += validate(graph, catalog)
-    if problems:
+    if problems := problems or save_problems(graph, catalog, folders):
         raise WorkflowError(*problems)
-    return _Plan(document, graph, catalog)
+    return _Plan(document, graph, catalog, folders)
 
 
 def make_folder(output: Path) -> None:

@@ -12,7 +12,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
+from .trial import rescued, why_not
+
 PREVIEWS = "preview"  # the folder of previews inside the output folder
+MANY = 99999  # the largest number that a name is expected to hold before it is known
 ANNOTATION = re.compile(r" ?\[(input|output|temp)\]$")
 
 Source = Path | BytesIO
@@ -27,11 +30,15 @@ class Folders:
         output: where pictures are written; made when the first one is.
         sources: the folders in which a workflow's pictures are looked for, in this order.
         given: bare file name -> the file the user gave under it.
+
+    Attributes:
+        lost: a sentence for each picture that its place did not take, with where it is instead.
     """
 
     output: Path
     sources: tuple[Path, ...] = ()
     given: dict[str, Path] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
 
     @classmethod
     def around(cls, workflow: Path, output: Path) -> "Folders":
@@ -64,9 +71,44 @@ class Folders:
         raise FileNotFoundError(
             f"{name!r} was not found in {', '.join(map(str, places))}; name a picture with --input")
 
-    def write(self, names: Iterable[Path], write: Callable[[IO[bytes]], Any]) -> Path:
-        """Write a picture under the first of the names that is free; returns that."""
-        return write_new(names, write)
+    def write(self, place: "Place", index: int, write: Callable[[IO[bytes]], Any]) -> Path:
+        """Write picture number ``index`` of a batch to its place; returns where it is.
+
+        Where the place does not take it, it goes where there is room, so that no work is lost.
+
+        Raises:
+            ValueError: nowhere is.
+        """
+        problem = place.problem
+        if not problem:
+            try:
+                return write_new(place.files(index), write)
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or error
+                problem = f"cannot write {place.folder / place.name}: {why}"
+        if (found := rescued(f"{place.name}_{place.first + index:05}_.png", write)) is None:
+            raise ValueError(f"{problem}; no other folder takes the picture")
+        self.lost.append(f"{problem}; the picture is in {found}.")
+        return found
+
+    def problem(self, prefix: str, preview: bool) -> str:
+        """What is wrong with a beginning of file names, or nothing."""
+        try:
+            _, path = self._path(prefix, (MANY, MANY), preview)
+        except ValueError as error:
+            return str(error)
+        name = path.name.replace("%batch_num%", str(MANY))
+        why = why_not(path.parent / f"{name}_{1:05}_.png")
+        return why and f"filename_prefix {prefix!r} cannot be written in {self.output}: {why}"
+
+    def _path(self, prefix: str, size: tuple[int, int], preview: bool) -> tuple[Path, Path]:
+        """The folder that a prefix may not leave, and where it leads."""
+        root = Path(os.path.realpath(self.output / PREVIEWS if preview else self.output))
+        path = Path(os.path.normpath(root / fill_in(prefix, size)))
+        if root not in path.parents:
+            raise ValueError(f"filename_prefix {prefix!r} leads out of the output folder {root}; "
+                             "give a name inside it")
+        return root, path
 
     def place(self, prefix: str, size: tuple[int, int], preview: bool) -> "Place":
         """Where the pictures of one saving node go, numbered on from those that are there.
@@ -76,15 +118,17 @@ class Folders:
             size: (width, height) in pixels.
             preview: whether the pictures are previews.
 
-        Raises:
-            ValueError: the prefix leads out of the output folder.
+        Returns:
+            The place; with its ``problem`` where nothing can be written.
         """
-        root = (self.output / PREVIEWS if preview else self.output).resolve()
-        path = Path(os.path.normpath(root / fill_in(prefix, size)))
-        if root not in path.parents:
-            raise ValueError(f"filename_prefix {prefix!r} leads out of the output folder {root}; "
-                             "give a name inside it")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            root, path = self._path(prefix, size, preview)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return Place(Path(), "", "picture", 1, f"cannot write {prefix!r} in {self.output}: "
+                                                   f"{error.strerror or error}")
+        except ValueError as error:
+            return Place(Path(), "", "picture", 1, str(error))
         taken = re.compile(re.escape(os.path.normcase(path.name)) + r"_(\d+)")
         numbers = [int(found[1]) for entry in os.listdir(path.parent)
                    if (found := taken.match(os.path.normcase(entry)))]
@@ -94,12 +138,16 @@ class Folders:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder, its name below the output folder, and the name and first number of what comes."""
+    """A folder, its name below the output folder, and the name and first number of what comes.
+
+    ``problem`` is why nothing can be written there, or nothing.
+    """
 
     folder: Path
     subfolder: str
     name: str
     first: int
+    problem: str = ""
 
     def files(self, index: int) -> Iterator[Path]:
         """The paths of picture number ``index`` (0, 1, ...) of a batch, the next best after each.

@@ -34,6 +34,11 @@ def why_not(path: Path) -> str:
     return ""
 
 
+def within(folder: Path) -> Path:
+    """The folder, or where it is not there yet the nearest that is."""
+    return _home(folder / "x")[0]
+
+
 def _home(path: Path) -> tuple[Path, list[str]]:
     """The nearest folder that is there, and the names that are still to be made in it."""
     missing = [path.name]
@@ -54,7 +59,7 @@ def _told(error: OSError | ValueError) -> str:
 
 def folding(folder: Path) -> Callable[[str], str]:
     """What brings names to one form that the folder's file system takes for one name."""
-    home, _ = _home(folder / "x")
+    home = within(folder)
     name = f".undegrade-{secrets.token_hex(8)}-A\u00e9.part"
     case = form = False
     with suppress(OSError, ValueError):

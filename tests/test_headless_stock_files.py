@@ -166,9 +166,6 @@ def test_save_numbers_on(call, tmp_path):
 
 
 def test_save_refuses(call):
-    for prefix in ("../x", "a/../../x", "/tmp/x", ""):
-        with pytest.raises(ValueError, match="leads out of the output folder"):
-            call("SaveImage", images=torch.zeros(1, 2, 2, 3), filename_prefix=prefix)
     for shape in ((2, 2, 3), (1, 2, 2, 2)):
         with pytest.raises(ValueError, match=r"expected pictures of shape \(B, H, W"):
             call("SaveImage", images=torch.zeros(shape))

@@ -1,7 +1,6 @@
 """Where a worker's pictures are read and saved: nowhere but in memory."""
 
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -67,13 +66,13 @@ class Memory(Folders):
         """A place that nothing is ever written to."""
         return Place(Path(), "", "picture", 1)
 
-    def write(self, names: Iterable[Path], write: Any) -> Path:
+    def write(self, place: Place, index: int, write: Any) -> Path:
         """Keep the picture with the thread's own."""
         stream: IO[bytes] = BytesIO()
         write(stream)
         stream.seek(0)
         self.keep(stream.read())
-        return next(iter(names))
+        return place.folder
 
     def keep(self, data: bytes) -> None:
         """Keep what a saving node made with the thread's own picture."""

@@ -125,8 +125,9 @@ class SaveImage:
             picture = _picture(image)
             save = partial(picture.save, format="PNG", pnginfo=chunks,
                            compress_level=1 if temporary else 4, **options)
-            path = self.folders.write(place.files(index), save)
-            shown.append({"filename": path.name, "subfolder": place.subfolder, "type": self.KIND})
+            path = self.folders.write(place, index, save)
+            below = place.subfolder if path.parent == place.folder else str(path.parent)
+            shown.append({"filename": path.name, "subfolder": below, "type": self.KIND})
         return {"ui": {"images": shown}, "result": (images,)}
 
 
