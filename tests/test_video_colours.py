@@ -218,5 +218,6 @@ def test_what_cannot_be_kept_is_said_before_the_work(place, capsys):
         assert words in errors[f"no{i}.mp4"]["error"] and words in shown
     assert batch("same.json", "rest", pattern="in/[yl]*", calls=Calls()) == 0
     told = capsys.readouterr().err
+    assert all(frame.interlaced_frame for frame in frames("rest/lines.mp4")[0])
     for words in [*TOLD, "interlaced"]:
         assert words in shown and words in told

@@ -10,11 +10,11 @@ import pytest
 from batch_runs import Calls, batch, manifest, workflow
 from PIL import Image
 
-av = pytest.importorskip("av")
+from undegrade.headless.batch.inputs import Item
 
-WIDTH, HEIGHT, RATE, MS = 32, 24, 16000, Fraction(1, 1000)
-TIMES = (0, 40, 47, 130, 131, 400)  # ms; the last frame stands for LAST
-LAST = 333
+av = pytest.importorskip("av")
+from video_clips import HEIGHT, MS, TIMES, WIDTH, make, times  # noqa: E402 - needs PyAV
+
 SUBTITLES = {"mkv": ("subrip", "ass", "webvtt"), "mp4": ("mov_text",), "mov": ("mov_text",)}
 TITLES = {  # what a container may say of its contents, by kind
     "plain": {"title": "Strand", "artist": "Ada"}, "comment": {"comment": "by the sea"},
@@ -32,38 +32,6 @@ def place(tmp_path, monkeypatch):
     untouched = {"4": ("SaveImage", {"images": ["1", 0], "filename_prefix": "x"})}
     Path("same.json").write_text(json.dumps(workflow(**untouched)))
     return tmp_path
-
-
-def make(path, times=TIMES, last=LAST, codec="libx264", clock=MS, options=None, titles=None,
-         beside=(), sound=True, form=None, **opened):
-    """A video; ``beside`` are functions that add a stream and return what is to be muxed last."""
-    with av.open(str(path), "w", format=form, options=opened) as out:
-        out.metadata.update(titles or {})
-        stream = out.add_stream(codec, rate=25, options=options or {"bf": "0"})
-        context = stream.codec_context
-        context.width, context.height, context.time_base = WIDTH, HEIGHT, clock
-        context.flags |= av.codec.context.Flags.frame_duration
-        stream.metadata.update(title="Bild", language="fra")
-        tone = out.add_stream("aac", rate=RATE, layout="mono") if sound else None
-        if sound:
-            tone.metadata.update(language="deu", title="Ton")
-        late = [add(out) for add in beside]
-        for i, time in enumerate(times):
-            frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
-            for plane in frame.planes:
-                plane.update(bytes([60 + 20 * i]) * plane.buffer_size)
-            after = times[i + 1] if i + 1 < len(times) else time + last
-            frame.pts, frame.duration, frame.time_base = time, after - time, clock
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-        for k in range(4 * sound):
-            frame = av.AudioFrame.from_ndarray(np.full((1, 1024), 99, np.int16), "s16", "mono")
-            frame.sample_rate, frame.pts, frame.time_base = RATE, 1024 * k, Fraction(1, RATE)
-            out.mux(tone.encode(frame))
-        if sound:
-            out.mux(tone.encode(None))
-        for packet in filter(None, late):
-            out.mux(packet)
 
 
 def subtitle(codec):
@@ -123,14 +91,6 @@ def seen(path):
     return kinds, told, parts, length, sorted(packets), times(path)
 
 
-def times(path):
-    with av.open(str(path)) as container:
-        stream = next(s for s in container.streams.video if not s.disposition
-                      & av.stream.Disposition.attached_pic)
-        found = [(f.pts * f.time_base, f.duration * f.time_base) for f in container.decode(stream)]
-    return [float(t) for t, _ in found], float(found[-1][1])
-
-
 OWN = ("encoder", "major_brand", "minor_version", "compatible_brands")
 
 
@@ -151,7 +111,8 @@ def test_streams_chapters_titles_and_times_survive(place):
     for ending, texts in SUBTITLES.items():
         for name, titles in TITLES.items():
             options = {"movflags": "use_metadata_tags"} if name == "own" else {}
-            make(f"in/{name}.{ending}", titles=titles, beside=(chapters,), **options)
+            make(f"in/{name}.{ending}", titles=titles, beside=(chapters,),
+                 options_of_file=options)
         beside = [subtitle(codec) for codec in texts] + [cover] * (ending != "mov")
         make(f"in/beside.{ending}", beside=[*beside, *[font] * (ending == "mkv")])
     assert batch("same.json", "out", pattern="in", calls=Calls()) == 0
@@ -162,6 +123,7 @@ def test_streams_chapters_titles_and_times_survive(place):
 
 
 COUNTED = {"clock": Fraction(1, 25), "times": range(9), "last": 1}
+MPEG = {"codec": "mpeg2video", "sound": False, "options": {"bf": "2"}, **COUNTED}
 CLOCKS = {  # name -> how it is made
     "late.mp4": {"times": (500, 540, 590)}, "late.mkv": {"times": (500, 540, 590)},
     "b.mp4": {"options": {"bf": "2"}}, "b.mkv": {"options": {"bf": "2"}},
@@ -169,7 +131,12 @@ CLOCKS = {  # name -> how it is made
                                              "times": tuple(1001 * i for i in range(5))},
     "x.avi": {"codec": "mpeg4", "options": {"bf": "2"}, **COUNTED},
     "x2.avi": {"options": {"bf": "2"}, **COUNTED},
-    "v.webm": {"codec": "libvpx-vp9", "options": {}, "sound": False}}
+    "v.webm": {"codec": "libvpx-vp9", "options": {}, "sound": False},
+    "a.ts": {"form": "mpegts"}, "f.flv": {}, "n.nut": {}, "k.3gp": {"sound": False},
+    "m.vob": {"form": "vob", **MPEG}, "m1.mpg": {"form": "mpeg", **MPEG, "codec": "mpeg1video"},
+    "m2.m2v": {"form": "mpeg2video", **MPEG}, "m3.mxf": {"form": "mxf", **MPEG},
+    "w.wmv": {**MPEG, "codec": "wmv2", "options": {}},
+    "y.y4m": {"form": "yuv4mpegpipe", **MPEG, "codec": "rawvideo", "options": {}}}
 
 
 def test_frame_times_of_every_kind_survive(place):
@@ -177,12 +144,46 @@ def test_frame_times_of_every_kind_survive(place):
         make(f"in/{name}", **how)
     assert batch("same.json", "out", pattern="in", calls=Calls()) == 0
     for name, how in CLOCKS.items():
-        ending = ".mkv" if name.endswith(("avi", "webm")) else Path(name).suffix
-        before, after = times(f"in/{name}"), times(Path("out", name).with_suffix(ending))
+        output = Path("out", Item(Path(name), name).output())
+        before, after = times(f"in/{name}"), times(output)
         assert len(after[0]) == len(how.get("times", TIMES)), name
         assert np.allclose(before[0], after[0], atol=6e-4), name  # Matroska counts milliseconds
-        if ending != ".mkv":
+        if output.suffix != ".mkv":
             assert abs(before[1] - after[1]) < 1e-4, name
+
+
+def test_titles_in_an_old_encoding_stop_nothing(place):
+    make("in/a.mp4", titles={"title": "Größe"}, metadata_encoding="latin-1")
+    make("in/b.mkv", titles={"title": "Größe"}, metadata_encoding="latin-1")
+    assert batch("same.json", "out", pattern="in", calls=Calls()) == 0
+    for name in ("a.mp4", "b.mkv"):
+        with av.open(f"out/{name}", metadata_encoding="latin-1") as container:
+            assert container.metadata["title"] == "Größe"
+
+
+def test_captions_inside_the_pictures_survive(place):
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    encoder.time_base, encoder.options = Fraction(1, 25), {"bf": "0", "tune": "zerolatency"}
+    with av.open("in/cc.ts", "w", format="mpegts") as out:
+        stream = out.add_mux_stream("h264", rate=25, width=WIDTH, height=HEIGHT)
+        for i in range(5):
+            frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
+            for plane in frame.planes:
+                plane.update(bytes([99]) * plane.buffer_size)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            for coded in encoder.encode(frame):
+                text = b"\xb5\x001GA94\x03A\xff\xfc\x94" + bytes([32 + i, 255])  # ATSC A/53
+                packet = av.Packet(b"\0\0\0\1\6\4" + bytes([len(text)]) + text + b"\x80"
+                                   + bytes(coded))
+                packet.stream, packet.time_base = stream, Fraction(1, 25)
+                packet.pts, packet.dts, packet.is_keyframe = i, i, coded.is_keyframe
+                out.mux(packet)
+    assert batch("same.json", "out", pattern="in", calls=Calls()) == 0
+    with av.open("out/cc.mkv") as container:
+        found = [bytes(data)[2] for frame in container.decode(video=0)
+                 for data in frame.side_data if data.type.name == "A53_CC"]
+    assert found == [32, 33, 34, 35, 36]
 
 
 def test_streams_that_the_new_file_cannot_have_are_named_before_the_work(place, capsys):

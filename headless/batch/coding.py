@@ -7,7 +7,7 @@ of ITU-T H.273.
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class Coding:
     """How pictures are coded as luma and chroma.
 
     matrix, primaries, transfer: tags. is_full: whether black is 0, not 16 of 255. layout: 420, 422
-    or 444. depth: bits of a sample, 8 or 10.
+    or 444. depth: bits of a sample, 8 or 10. is_woven: whether two fields make a frame.
     """
 
     matrix: int
@@ -44,6 +44,7 @@ class Coding:
     is_full: bool
     layout: str
     depth: int
+    is_woven: bool
 
     @classmethod
     def of(cls, frame: Any) -> "Coding":
@@ -60,7 +61,8 @@ class Coding:
             raise VideoError("it is a Dolby Vision video, and pictures here are of standard "
                              f"range; {TO_SDR}.")
         if _is_rgb(kind):
-            return cls(HD, frame.color_primaries, frame.color_trc, False, "444", 10)
+            return cls(HD, frame.color_primaries, frame.color_trc, False, "444", 10,
+                       frame.interlaced_frame)
         if matrix == UNKNOWN:
             matrix = SD if frame.height <= SD_HEIGHT else HD
         if matrix not in MATRICES:
@@ -70,12 +72,14 @@ class Coding:
         is_full = frame.color_range == 2 or (frame.color_range == 0 and (
             kind.name.startswith(("yuvj", "gray", "ya"))))
         return cls(matrix, frame.color_primaries, frame.color_trc, is_full,
-                   layout, 10 if kind.components[0].bits > 8 else 8)
+                   layout, 10 if kind.components[0].bits > 8 else 8, frame.interlaced_frame)
 
     def fitting(self, width: int, height: int) -> "Coding":
         """This coding where the sides can be halved as it asks for, else with all the chroma."""
-        odd = (self.layout != "444" and width % 2) or (self.layout == "420" and height % 2)
-        return Coding(**{**vars(self), "layout": "444"}) if odd else self
+        is_woven = self.is_woven and not height % 2
+        odd = (self.layout != "444" and width % 2) or (
+            self.layout == "420" and height % (4 if is_woven else 2))
+        return replace(self, layout="444" if odd else self.layout, is_woven=is_woven)
 
     @property
     def form(self) -> str:

@@ -153,7 +153,7 @@ def _changes(frame: Any, stream: Any) -> list[str]:
     """What will differ from a first frame, each in a sentence."""
     marks, parts = {data.type.name for data in frame.side_data}, frame.format.components
     what = {
-        "it is interlaced, and the new one is not marked so; deinterlace it first.":
+        "it is interlaced and restored as its lines are woven; better deinterlace it first.":
             frame.interlaced_frame,
         "its transparency is not kept.":
             any(p.is_alpha for p in parts) or stream.metadata.get("alpha_mode") == "1",
@@ -205,7 +205,8 @@ def _pictures(new: Any, old: Any, size: tuple[int, int], coding: Coding, first: 
     context.colorspace, context.color_primaries = coding.matrix, coding.primaries
     context.color_trc = coding.transfer
     context.thread_count = 1
-    context.flags |= pyav().codec.context.Flags.frame_duration
+    flags = pyav().codec.context.Flags
+    context.flags |= flags.frame_duration | (flags.interlaced_dct if coding.is_woven else 0)
     return stream
 
 
