@@ -215,3 +215,14 @@ def test_pages_are_a_batch_and_what_is_left_out_is_said(call, tmp_path, caplog):
     frames = read_frames(tmp_path / "deep.tif")
     assert len(frames) == 2
     shows(frames[1], DEEP[..., 1:4] / 65535)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_truncated_tiffs_are_refused(dtype, compression):
+    pixels = (RANDOM.random((64, 64, 3)) * (1 if dtype == np.float32 else 255)).astype(dtype)
+    data = tiff_of(pixels, photometric="rgb", compression=compression)
+    assert read(data).size == (64, 64)
+    for kept in (len(data) // 2, len(data) - 700, 40, 9):
+        with pytest.raises(ValueError, match=r"cannot read .* as a picture"):
+            read(data[:kept])

@@ -29,6 +29,13 @@ BESIDE = {
     "short resolution": chunk(b"pHYs", b"\0"),
     "torn EXIF": chunk(b"eXIf", b"II*\0\xff\xff\xff\x7f"),
     "nonsense EXIF": chunk(b"eXIf", b"nonsense"),
+    "large packed EXIF text": chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(
+        b"x" * 3_000_000)),
+    "torn EXIF text": chunk(b"zTXt", b"Raw profile type exif\0\0torn"),
+    "large packed XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(
+        b"x" * 3_000_000)),
+    "70 MB of XMP": b"".join(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"x" * 14_000_000)
+                             for _ in range(5)),
     "unknown": chunk(b"quEr", b"y"),
 }
 
@@ -103,3 +110,11 @@ def test_of_several_files_the_one_of_the_first_inputs_is_kept():
     prompt = {**load, "s": {"class_type": "Any", "inputs": {"x": ["a", 0]}}, "m": match,
               "o": {"class_type": "SaveImage", "inputs": {"images": ["m", 0]}}}
     assert metadata.origin(prompt, "o") == "a.png"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_turns_a_picture_may_stand_in_a_text(packed):
+    words = b'<x:xmpmeta><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    text = b"\1\0\0\0" + zlib.compress(words) if packed else b"\0\0\0\0" + words
+    frame = read(png_of(SHALLOW[..., :3], 2, 8, chunk(b"iTXt", b"XML:com.adobe.xmp\0" + text)))
+    assert np.array_equal(frame.colours, np.rot90(SHALLOW[..., :3], -1) / np.float32(255))

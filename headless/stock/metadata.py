@@ -42,8 +42,8 @@ def kept(path: Source, size: tuple[int, int]) -> dict[str, Any]:
     stands upright. What is damaged is told and left out."""
     try:
         file, _, _ = opened(path.getvalue() if isinstance(path, BytesIO) else path.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:  # such as floats that Pillow does not open
-        TOLD.warning("%s: its resolution and EXIF are not kept: %s.", path, error)
+    except (OSError, SyntaxError, ValueError):
+        TOLD.warning("%s: its resolution and EXIF are not kept, as Pillow cannot open it.", path)
         return {}
     with file:
         options: dict[str, Any] = {}

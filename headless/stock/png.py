@@ -27,8 +27,7 @@ def essential(data: bytes) -> tuple[bytes, bytes | None, bool]:
         if kind == b"iCCP":
             profile = _profile(content) if good else None
             damaged |= profile is None
-        elif wanted and good and not (kind in TEXTS and len(content) > LARGEST) \
-                and len(content) == SIZES.get(kind, len(content)):
+        elif wanted and good and _fits(kind, content):
             kept.append(whole)
         elif wanted:
             damaged = True
@@ -47,6 +46,23 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
         if kind == b"IEND":
             return
         at += 12 + size
+
+
+def _fits(kind: bytes, content: bytes) -> bool:
+    """Whether Pillow takes a chunk: by its length, or that of the text packed in it."""
+    if kind not in TEXTS:
+        return len(content) == SIZES.get(kind, len(content))
+    _, _, text = content.partition(b"\0")
+    if kind == b"iTXt":
+        flag, text = text[:1], text[2:].split(b"\0", 2)[-1]
+        packed = text if flag == b"\1" else b""
+    else:
+        packed = text[1:] if kind == b"zTXt" else b""
+    unpacker = zlib.decompressobj()
+    try:
+        return len(content) <= LARGEST and len(unpacker.decompress(packed, LARGEST)) < LARGEST
+    except zlib.error:
+        return False
 
 
 def _profile(content: bytes) -> bytes | None:

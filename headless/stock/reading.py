@@ -2,6 +2,7 @@
 
 import logging
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,6 +22,7 @@ TURNED = {  # what turns a picture upright, by its EXIF orientation
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: lambda a: np.rot90(a)}
 FOUR_BYTES = "LA;16B"  # Pillow's name for grey with alpha of 16 bits in a PNG
 SCALED = {"1": 255, "L;1": 255, "L;2": 85, "L;4": 17}  # raw mode -> the step of its levels
+ONE = ("MPO", "PSD")  # the rest are other views, gain maps and layers
 EXIF_ERRORS = (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error)
 
 
@@ -40,14 +42,14 @@ class Frame:
 def read_frames(path: Source) -> list[Frame]:
     """Every picture of a file, such as the frames of an animation or the pages of a TIFF.
 
-    Of an MPO only the first, as in ComfyUI, and no reduced versions of a page.
+    Of an MPO only the first, as in ComfyUI, of a PSD all layers as one, no page's reduced versions.
 
     Raises:
         ValueError: not a picture, a truncated one, or one whose pixels cannot be told.
     """
     try:
         return _frames(path.getvalue() if isinstance(path, BytesIO) else path.read_bytes(), path)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, struct.error,
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, struct.error, zlib.error,
             Image.DecompressionBombError) as error:
         why = "no picture format is recognised in it" if isinstance(error, UnidentifiedImageError) \
             else str(error).rstrip(".")
@@ -82,7 +84,7 @@ def _frames(data: bytes, path: Source) -> list[Frame]:
                          "and was left out.", path)
         for index, page in enumerate(ImageSequence.Iterator(file)):
             tags = getattr(page, "tag_v2", {})
-            if frames and (file.format == "MPO" or tags.get(254, 0) & tiffs.REDUCED):
+            if frames and (file.format in ONE or tags.get(254, 0) & tiffs.REDUCED):
                 continue
             raw = _raw(page)
             own = page.info.get("icc_profile") if file.format == "TIFF" else profile
