@@ -4,11 +4,13 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batch_runs import Calls, batch, files, manifest, workflow, write_pictures
 from PIL import Image, ImageFile
 
+from undegrade.headless.batch import inputs
 from undegrade.headless.batch.inputs import NOT_PICTURES, VIDEOS, gather, picture_endings
 
 COMPANION, ENDING = "another system's companion", "no picture and no video by its ending"
@@ -66,6 +68,14 @@ def test_every_file_is_taken_or_named(place, capsys):
     assert batch("w.json", "out", pattern="in", calls=Calls()) == 1
     again = Path("out/manifest.jsonl").read_text().splitlines()
     assert sum("skipped" in line for line in again) == len(SKIPPED) == size - 8  # told once
+
+
+def test_a_disk_that_will_hardly_do_is_told(place, capsys, monkeypatch):
+    size = sum(item.path.stat().st_size for item in gather("in/**/p*.png").items)
+    for free in (size, size - 1):
+        monkeypatch.setattr(inputs.shutil, "disk_usage", lambda _, f=free: SimpleNamespace(free=f))
+        assert batch("w.json", f"out{free}", pattern="in/**/p*.png", calls=Calls()) == 0
+        assert ("when it is full the run stops" in capsys.readouterr().err) == (free < size)
 
 
 def test_what_was_skipped_may_become_an_input(place):

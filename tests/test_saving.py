@@ -172,6 +172,13 @@ def _frames(path):
         return [frame.convert("L") for frame in ImageSequence.Iterator(picture)]
 
 
+def test_a_picture_that_is_taken_away_amid_the_work(place, pack, ran, caplog):
+    write("x")
+    ran[:] = [Path("photo.png").unlink]
+    assert main(["run", "w.json", "--output", "out", "--quiet"], pack) == 0
+    assert len(os.listdir("out")) == 2 and "resolution and EXIF are not kept" in caplog.text
+
+
 def test_nowhere(place, pack, capsys, monkeypatch):
     write("x")
     failing(monkeypatch, errno.ENOSPC)

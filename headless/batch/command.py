@@ -17,7 +17,7 @@ from ..execution import NodeError
 from ..folders import Folders
 from ..graph import WorkflowError
 from ..pack import Pack
-from .inputs import Item, check_places, gather, is_there, merge
+from .inputs import Item, check_places, gather, is_there, merge, room
 
 if TYPE_CHECKING:
     from .plan import Job
@@ -115,6 +115,7 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
         todo = [item for item in items if item.name not in finished]
         manifest.begin(item.output() for item in todo)
         manifest.skip(skipped)
+        sys.stderr.write(room(todo, options.output))
         owners = {output: name for name, line in finished.items() for output in line["output"]}
         owners = {item.output(): item.name for item in items} | owners
         failed = _work(options, pack, job, manifest, todo, endings, owners)

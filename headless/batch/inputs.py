@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -183,6 +184,18 @@ def _matches(folder: Path, parts: list[str]) -> Iterator[Path]:
     for name in shown:
         if os.path.isdir(folder / name) and not os.path.islink(folder / name):
             yield from _matches(folder / name, parts)
+
+
+def room(items: Iterable[Item], output: Path) -> str:
+    """A line to tell where the outputs will hardly have room, as large as the inputs; or nothing.
+
+    How large they become is not known, and a full disk only interrupts a batch; hence no refusal.
+    """
+    need = sum(os.path.getsize(item.path) for item in items if os.path.isfile(item.path))
+    free = shutil.disk_usage(output).free
+    return "" if need <= free else (
+        f"--output {output}: {free / 1e6:.3f} MB are free there, and the inputs hold "
+        f"{need / 1e6:.3f} MB; when it is full the run stops, and goes on when started again.\n")
 
 
 def check_places(roots: Iterable[Path], items: Iterable[Item], output: Path) -> None:

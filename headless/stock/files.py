@@ -120,7 +120,7 @@ class SaveImage:
             if value is not None:
                 chunks.add_text(name, json.dumps(value))
         file, shown = origin(prompt, unique_id), []
-        options = kept(self.folders.find(file), (images.shape[2], images.shape[1])) if file else {}
+        options = self._kept(file, (images.shape[2], images.shape[1])) if file else {}
         for index, image in enumerate(images):
             picture = _picture(image)
             save = partial(picture.save, format="PNG", pnginfo=chunks,
@@ -129,6 +129,13 @@ class SaveImage:
             below = place.subfolder if path.parent == place.folder else str(path.parent)
             shown.append({"filename": path.name, "subfolder": below, "type": self.KIND})
         return {"ui": {"images": shown}, "result": (images,)}
+
+    def _kept(self, file: str, size: tuple[int, int]) -> dict[str, Any]:
+        try:
+            return kept(self.folders.find(file), size)
+        except FileNotFoundError as error:  # taken away since it was loaded; the work is not lost
+            TOLD.warning("%s; its resolution and EXIF are not kept.", error)
+            return {}
 
 
 class PreviewImage(SaveImage):
