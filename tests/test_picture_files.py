@@ -212,6 +212,11 @@ def test_pages_are_a_batch_and_what_is_left_out_is_said(call, tmp_path, caplog):
         for i in range(2):
             file.write(DEEP[..., i:i + 3], photometric="rgb")
         file.write(DEEP[::2, ::2, :3], photometric="rgb", subfiletype=1)
+    with tifffile.TiffWriter(tmp_path / "mixed.tif") as file:
+        file.write(SHALLOW[..., :3], photometric="rgb")
+        file.write((DEEP[..., :3].astype(int) - 32768).astype(np.int16), photometric="rgb")
+    assert np.array_equal(read_frames(tmp_path / "mixed.tif")[1].colours,
+                          (DEEP[..., :3] / 65535).astype(np.float32))
     frames = read_frames(tmp_path / "deep.tif")
     assert len(frames) == 2
     shows(frames[1], DEEP[..., 1:4] / 65535)

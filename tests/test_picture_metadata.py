@@ -34,7 +34,7 @@ BESIDE = {
     "torn EXIF text": chunk(b"zTXt", b"Raw profile type exif\0\0torn"),
     "large packed XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(
         b"x" * 3_000_000)),
-    "70 MB of XMP": b"".join(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"x" * 14_000_000)
+    "70 MB of XMP": b"".join(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"x" * 13_600_000)
                              for _ in range(5)),
     "unknown": chunk(b"quEr", b"y"),
 }
@@ -118,3 +118,16 @@ def test_what_turns_a_picture_may_stand_in_a_text(packed):
     text = b"\1\0\0\0" + zlib.compress(words) if packed else b"\0\0\0\0" + words
     frame = read(png_of(SHALLOW[..., :3], 2, 8, chunk(b"iTXt", b"XML:com.adobe.xmp\0" + text)))
     assert np.array_equal(frame.colours, np.rot90(SHALLOW[..., :3], -1) / np.float32(255))
+
+
+@pytest.mark.parametrize(("beside", "said"), [
+    (chunk(b"gAMA", struct.pack(">I", 100000)), "gAMA chunk says 1.000"),
+    (chunk(b"gAMA", struct.pack(">I", 45455)), ""),
+    (chunk(b"sRGB", b"\0") + chunk(b"gAMA", struct.pack(">I", 100000)), ""),
+    (chunk(b"cICP", bytes([9, 16, 0, 1])), "cICP chunk names colours of another kind (9, 16)"),
+    (chunk(b"cICP", bytes([1, 13, 0, 1])), ""),
+])
+def test_colours_that_are_not_heeded_are_named(beside, said, caplog):
+    frame = read(png_of(SHALLOW[..., :3], 2, 8, beside))
+    assert np.array_equal(frame.colours, SHALLOW[..., :3] / np.float32(255))
+    assert said in caplog.text and bool(said) == bool(caplog.records)

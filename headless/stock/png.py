@@ -9,16 +9,18 @@ USED = (b"tRNS", b"pHYs", b"eXIf", b"acTL", b"fcTL", b"fdAT")  # of the chunks o
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 TURNING = (b"Raw profile type exif\0", b"Raw profile type APP1\0", b"XML:com.adobe.xmp\0")
 SIZES = {b"pHYs": 9, b"acTL": 8, b"fcTL": 26}  # of their content, in bytes
+SRGB_CODE = bytes([1, 13])  # primaries and transfer in a cICP chunk
+DAMAGED = "its profile, orientation or other data beside the pixels is damaged and was left out"
 LARGEST = 2**20  # bytes of such a text; Pillow refuses a picture with a larger one
 
 
-def essential(data: bytes) -> tuple[bytes, bytes | None, bool]:
-    """A PNG without what is not needed to show it: (the file, its colour profile, whether a profile
-    or something that turns the picture was damaged).
+def essential(data: bytes) -> tuple[bytes, bytes | None, list[str]]:
+    """A PNG without what is not needed to show it: (the file, its colour profile, what is to be
+    said).
 
     Chunks with pixels stay, whatever is wrong with them; a damaged one of the others goes.
     """
-    kept, profile, damaged = [SIGNATURE], None, False
+    kept, profile, damaged, colours = [SIGNATURE], None, False, {}
     for kind, content, whole, good in _chunks(data):
         if not kind[0] & 0x20:  # needed to show it
             kept.append(whole)
@@ -31,7 +33,24 @@ def essential(data: bytes) -> tuple[bytes, bytes | None, bool]:
             kept.append(whole)
         elif wanted:
             damaged = True
-    return b"".join(kept), profile, damaged
+        elif kind in (b"gAMA", b"cICP", b"sRGB") and good:
+            colours[kind] = content
+    notes = [DAMAGED] if damaged else []
+    if profile is None and (other := _other_colours(colours)):
+        notes.append(f"{other}, which is not heeded: its colours are taken for sRGB")
+    return b"".join(kept), profile, notes
+
+
+def _other_colours(chunks: dict[bytes, bytes]) -> str:
+    """What chunks say of colours that are not sRGB's, "" for nothing."""
+    code = chunks.get(b"cICP", SRGB_CODE)
+    if code[:2] != SRGB_CODE:
+        return f"its cICP chunk names colours of another kind ({', '.join(map(str, code[:2]))})"
+    gamma = chunks.get(b"gAMA", b"")
+    if chunks.keys() & {b"cICP", b"sRGB"} or len(gamma) != 4:
+        return ""
+    (value,) = struct.unpack(">I", gamma)
+    return "" if abs(value - 45455) < 2300 else f"its gAMA chunk says {value / 100000:.3f}"
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:

@@ -7,6 +7,7 @@ own curves and matrix, which nearly all have that 16 bits are saved with.
 import struct
 from functools import lru_cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -74,7 +75,8 @@ def deep_shown(values: np.ndarray, profile: bytes) -> np.ndarray:
 
 def _space(profile: bytes) -> str:
     try:
-        return ImageCms.ImageCmsProfile(BytesIO(profile)).profile.xcolor_space.strip()
+        known: Any = ImageCms.ImageCmsProfile(BytesIO(profile)).profile
+        return known.xcolor_space.strip()
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise ProfileError("it is damaged") from error
 

@@ -6,9 +6,10 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageSequence, UnidentifiedImageError
 
 from ..folders import Source
 from . import png, tiffs
@@ -57,36 +58,39 @@ def read_frames(path: Source) -> list[Frame]:
                          "save it again as PNG or JPEG.") from error
 
 
-def opened(data: bytes) -> tuple[Image.Image, bytes | None, bool]:
-    """A file as Pillow opens it, its profile, and whether something beside the pixels is damaged.
-    """
+def opened(data: bytes) -> tuple[ImageFile.ImageFile, bytes | None, list[str]]:
+    """A file as Pillow opens it, its profile, and what is to be said of data beside the pixels."""
     if not data.startswith(png.SIGNATURE):
         file = Image.open(BytesIO(data))
-        return file, file.info.get("icc_profile"), False
-    data, profile, damaged = png.essential(data)
-    return Image.open(BytesIO(data)), profile, damaged
+        return file, file.info.get("icc_profile"), []
+    data, profile, notes = png.essential(data)
+    return Image.open(BytesIO(data)), profile, notes
 
 
 def _frames(data: bytes, path: Source) -> list[Frame]:
     try:
-        file, profile, damaged = opened(data)
-    except UnidentifiedImageError:
+        frames = _by_pillow(data, path)
+    except (UnidentifiedImageError, SyntaxError):
         if data[:2] not in (b"II", b"MM"):
             raise
-        return [_deep(*page, path) for page in tiffs.read(data)]
+        frames = None
+    return [_deep(*page, path) for page in tiffs.read(data)] if frames is None else frames
+
+
+def _by_pillow(data: bytes, path: Source) -> list[Frame] | None:
+    """The pictures of a file; None of a TIFF in which Pillow misreads any."""
+    file, profile, notes = opened(data)
     frames = []
     with file:
-        raw = _raw(file)
-        if file.format == "TIFF" and tiffs.beyond_pillow(file, raw):
-            return [_deep(*page, path) for page in tiffs.read(data)]
-        if damaged:
-            TOLD.warning("%s: its profile, orientation or other data beside the pixels is damaged "
-                         "and was left out.", path)
+        for note in notes:
+            TOLD.warning("%s: %s.", path, note)
         for index, page in enumerate(ImageSequence.Iterator(file)):
             tags = getattr(page, "tag_v2", {})
             if frames and (file.format in ONE or tags.get(254, 0) & tiffs.REDUCED):
                 continue
             raw = _raw(page)
+            if file.format == "TIFF" and tiffs.beyond_pillow(page, raw):
+                return None
             own = page.info.get("icc_profile") if file.format == "TIFF" else profile
             frames.append(_frame(page.copy(), raw, tags, own, data, index, path))
     return frames
@@ -137,13 +141,14 @@ def _again(data: bytes, index: int, raw: str) -> np.ndarray:
     with file:
         file.seek(index)
         file.tile = [tile._replace(args=raw if isinstance(tile.args, str)
-                                   else (raw, *tile.args[1:])) for tile in file.tile]
+                                   else (raw, *(tile.args or ())[1:])) for tile in file.tile]
         return np.asarray(file).astype(np.int64)
 
 
 def _raw(page: Image.Image) -> str:
     """How Pillow will unpack the pixels of a file that it has not loaded yet."""
-    args = page.tile[0].args if getattr(page, "tile", None) else ""
+    tiles: Any = getattr(page, "tile", None)
+    args = tiles[0].args if tiles else ""
     args = args[0] if isinstance(args, Sequence) and not isinstance(args, str) and args else args
     return args if isinstance(args, str) else ""
 
