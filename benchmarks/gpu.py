@@ -5,7 +5,7 @@ network calls, host waits and peaks of memory.
 
 Every figure goes to results/gpu.json as soon as it is known; what no longer fits into the time is
 left out, and said so. Without a CUDA device it runs on the CPU and leaves out waits and peaks:
-`--photos 1 --sides 64 --steps 3 --channels 32` shows in seconds that it does.
+`--photos 1 --sizes 64x64 --steps 3 --channels 32` shows in seconds that it does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pack
@@ -24,11 +24,13 @@ from tasks import NOISE, TITLES, measurements, operators
 
 from undegrade import NODE_CLASS_MAPPINGS
 from undegrade.models.prior import MultiResolutionPrior, Prior
-from undegrade.models.registry import BUILT_IN, load_pixel_prior, networks_of
+from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.nodes.wall import left
 from undegrade.pipelines.measurement import Measurement, simulate
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
+from undegrade.pipelines.operators.operator import Operator
+from undegrade.pipelines.replay import LARGEST, Recordings, ReplayedPrior
 from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
@@ -76,59 +78,74 @@ def waits_of(work: Callable[[], Any]) -> int:
     return sum("synchroniz" in str(warning.message) for warning in seen)
 
 
-def run_of(prior: Prior, task: str, side: int, steps: int, device: torch.device):
-    """A default run of a task on a random picture."""
-    truth = 0.4 * per_sample_noise([0])(torch.zeros(1, 3, side, side))
-    m = simulate(truth.to(device), operators(1, side)[task], NOISE, per_sample_noise([1]))
-    options = SamplerOptions(steps=steps)
-
-    def run() -> None:
-        for _ in restore(
-            prior, m, schedule_for(prior, options), ConjugateGradient(), per_sample_noise([2]),
-            renoise=options.renoise, complementary=options.complementary,
-        ):  # fmt: skip
-            pass
-
-    return run
+def sampled(prior: Prior, m: Measurement, steps: int) -> torch.Tensor:
+    """The Posterior Sampler's defaults, called as ComfyUI does: restored IMAGE."""
+    sampler = NODE_CLASS_MAPPINGS["UndegradePosteriorSampler"]()
+    with torch.inference_mode():
+        return sampler.sample(prior, m, 0, 1, False, **asdict(SamplerOptions(steps=steps)))[0]
 
 
 def restored(asked: argparse.Namespace, device: torch.device):
-    """(title, seconds, waits a step, peak, dB) of the Posterior Sampler's defaults on the
-    benchmark's photographs, all at once, called as ComfyUI does. The CPU's stand in
-    results/restoration.json."""
+    """(title, seconds, waits a step, peak, dB) of the benchmark's photographs, all at once. The
+    CPU's stand in results/restoration.json."""
     truth = photos(EVALUATION[: asked.photos])
     prior = MultiResolutionPrior(load_pixel_prior(BUILT_IN))
-    sampler = NODE_CLASS_MAPPINGS["UndegradePosteriorSampler"]()
-    options = asdict(SamplerOptions(steps=asked.steps))
     for task, m in measurements(truth).items():
-
-        def run(m: Measurement = m) -> torch.Tensor:
-            with torch.inference_mode():
-                return sampler.sample(prior, m, 0, 1, False, **options)[0]
-
-        image = run()  # also constants and kernels
-        seconds = seconds_of(run, device)
+        image = sampled(prior, m, asked.steps)  # also constants and kernels
+        seconds = seconds_of(lambda m=m: sampled(prior, m, asked.steps), device)
         found = psnr(2 * image.movedim(-1, 1) - 1, truth).mean().item()
         yield f"{TITLES[task]}, {len(truth)} photographs", seconds, None, None, found
 
 
+def measured(height: int, width: int, operator: Operator) -> Measurement:
+    """Of a random picture."""
+    truth = 0.4 * per_sample_noise([0])(torch.zeros(1, 3, height, width))
+    return simulate(truth, operator, NOISE, per_sample_noise([1]))
+
+
 def runs(asked: argparse.Namespace, device: torch.device):
-    """(title, seconds, waits a step, peak in MiB, None) of the built-in prior, size by size."""
+    """(title, seconds, waits a step, peak in MiB, None) of the built-in prior, size by size: the
+    node, and the same steps played back (`pipelines/replay.py`) where they are small enough."""
     prior = MultiResolutionPrior(load_pixel_prior(BUILT_IN))
-    for network in networks_of(prior):
-        network.to(device)
-    for side in asked.sides:
+    for size in asked.sizes:
+        height, width = map(int, size.split("x"))
         for task, title in TITLES.items():
-            run, short = (run_of(prior, task, side, n, device) for n in (asked.steps, 3))
-            short()  # constants and kernels
-            waits = peak = None
-            if device.type == "cuda":
-                waits = waits_of(run) / asked.steps
-                torch.cuda.reset_peak_memory_stats()
-            seconds = seconds_of(run, device)
-            if device.type == "cuda":
-                peak = torch.cuda.max_memory_allocated() / 2**20
-            yield f"{title}, {side}x{side}", seconds, waits, peak, None
+            if height != width and task != "super_resolution":
+                continue  # inpainting's mask is square
+            m = measured(height, width, operators(1, height)[task])
+            for run, how in ((sampled, ""), (played, ", played back")):
+                if not how or height * width <= LARGEST:
+                    yield (f"{title}, {size}{how}", *figures_of(run, prior, m, asked.steps, device))
+
+
+def played(prior: MultiResolutionPrior, m: Measurement, steps: int) -> None:
+    """The node's steps, recorded and played back."""
+    recordings, options = Recordings(), SamplerOptions(steps=steps)
+    network = prior.prior.network  # type: ignore[attr-defined]
+    device = next(network.parameters()).device
+    inner = MultiResolutionPrior(ReplayedPrior(prior.prior, recordings))
+    m = replace(m, y=m.y.to(device))
+    with left():
+        for _ in restore(
+            inner, m, schedule_for(inner, options), ConjugateGradient(), per_sample_noise([0]),
+            renoise=options.renoise, complementary=options.complementary, replay=recordings,
+        ):  # fmt: skip
+            pass
+
+
+def figures_of(
+    work: Callable[..., Any], prior: Prior, m: Measurement, steps: int, device: torch.device
+):
+    """(seconds, waits a step, peak in MiB, None) of a run."""
+    work(prior, m, 3)  # constants and kernels
+    waits = peak = None
+    if device.type == "cuda":
+        waits = waits_of(lambda: work(prior, m, steps)) / steps
+        torch.cuda.reset_peak_memory_stats()
+    seconds = min(seconds_of(lambda: work(prior, m, steps), device) for _ in range(2))
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    return seconds, waits, peak, None
 
 
 def calls(asked: argparse.Namespace, device: torch.device):
@@ -153,7 +170,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=150.0)
     parser.add_argument("--photos", type=int, default=len(EVALUATION))
-    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--sizes", nargs="+", default=["256x256", "512x512", "1024x1024",
+                        "3072x4096"], help="height x width")  # fmt: skip
     parser.add_argument("--call-sides", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--channels", type=int, default=128)

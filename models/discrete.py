@@ -50,7 +50,7 @@ class DiscretePrior:
         sigma = sigma.to(x)
         s = sigma[:, None, None, None]
         norm = (1 + s**2).sqrt()
-        t = timestep_of(sigma, self.spec.sigmas)  # type: ignore[arg-type]
+        t = timestep_of(sigma, self._table(sigma))
         f = self.network((x / norm).to(dtype), t).sample[:, : x.shape[1]].float()
         if self.prediction == "epsilon":
             x0_hat = x - s * f
@@ -59,3 +59,10 @@ class DiscretePrior:
         else:
             x0_hat = f
         return x0_hat if self.clip is None else x0_hat.clamp(-self.clip, self.clip)
+
+    def _table(self, like: Tensor) -> Tensor:
+        """`spec.sigmas` on a device, sent there once: a call of the network waits for nothing."""
+        tables = vars(self).setdefault("_tables", {})
+        if like.device not in tables:
+            tables[like.device] = self.spec.sigmas.to(like)  # type: ignore[union-attr]
+        return tables[like.device]

@@ -8,9 +8,13 @@ in a batch and in another order; no global random state is read or changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+LARGE = 2**20  # values: a draw of so many takes longer than handing it to another thread
 
 Noise = Callable[[Tensor], Tensor]
 """`(B, ...) -> (B, ...)`: independent N(0, 1) values, one stream per sample."""
@@ -25,15 +29,49 @@ def per_sample_noise(seeds: Sequence[int]) -> Noise:
     and are returned on the device of `like`.
     Raises `ValueError` when a draw asks for another number of samples than there are seeds.
     """
-    generators = [torch.Generator().manual_seed(seed % 2**64) for seed in seeds]
+    return Streams([torch.Generator().manual_seed(seed % 2**64) for seed in seeds])
 
-    def draw(like: Tensor) -> Tensor:
-        if like.shape[0] != len(generators):
+
+@dataclass(eq=False)
+class Streams:
+    """Draws of several generators, one row each.
+
+    For a card the next large draw is made while the card works on this one, since 36 million values
+    take the CPU a third of a second. It is likely to have the same shape; if not, the generators go
+    back to where they were, so that the numbers are the same.
+    """
+
+    generators: list[torch.Generator]
+    ahead: tuple[torch.Size, list[Tensor], Future[Tensor]] | None = None
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Standard normal values of like's shape, on its device."""
+        if like.shape[0] != len(self.generators):
             raise ValueError(
-                f"Noise was asked for {like.shape[0]} samples, but {len(generators)} seeds were "
-                "given; give one seed per sample."
+                f"Noise was asked for {like.shape[0]} samples, but {len(self.generators)} seeds "
+                "were given; give one seed per sample."
             )
-        rows = [torch.randn(like.shape[1:], generator=g) for g in generators]
-        return torch.stack(rows).to(like.device)
+        values = self.made_ahead(like.shape)
+        if values is None:
+            values = self.made(like.shape)
+        if like.device.type != "cpu" and like.numel() >= LARGE:
+            states = [g.get_state() for g in self.generators]
+            self.ahead = like.shape, states, self.pool.submit(self.made, like.shape)
+        return values.to(like.device)
 
-    return draw
+    def made(self, shape: torch.Size) -> Tensor:
+        """The next values, on the CPU."""
+        return torch.stack([torch.randn(shape[1:], generator=g) for g in self.generators])
+
+    def made_ahead(self, shape: torch.Size) -> Tensor | None:
+        """What was drawn ahead, if it has this shape; otherwise it is as if nothing had been."""
+        if self.ahead is None:
+            return None
+        (known, states, values), self.ahead = self.ahead, None
+        if known == shape:
+            return values.result()
+        values.result()
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)
+        return None

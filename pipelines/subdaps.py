@@ -45,6 +45,7 @@ from .noise import Noise
 from .operators.canvas import pad_reflect, pool, upsample
 from .options import Options, option
 from .prediction import check_finite, predict
+from .replay import Replay, launched
 from .schedule import Schedule, karras, round_to, spread_factors
 from .step import Step, column
 from .switch import SwitchRule, Updated, never
@@ -133,22 +134,23 @@ def restore(
     renoise: float = 1.0,
     ode_steps: int = 1,
     complementary: bool = False,
+    replay: Replay = launched,
 ) -> Iterator[Step]:
     """Sample p(x0 | y), one yielded `Step` per noise level.
 
     measurement: y, (B, C, h, w) in [-1, 1] units. noise: one stream per sample. renoise,
-    complementary: see `SamplerOptions`. The last step has no data term (as in the official code):
-    its x0_hat = x0_y is what is restored, on the canvas; `picture` decodes and crops it.
+    complementary: see `SamplerOptions`. replay: for updates, see `Recordings`. The last step has no
+    data term, as in the official code: x0_hat = x0_y is the result; `picture` decodes and crops it.
     Raises `FloatingPointError` (not finite) and `ArithmeticError` (a wrong derivative: `adjoint`).
     """
     size, codec, through = measurement.image_size, prior.codec, update.through_network
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
-    sigmas, factors, last = schedule.sigmas.tolist(), schedule.factors, schedule.steps - 1
-    x = guessed(measurement, canvas, factors[0], codec)
-    x = x + renoise * sigmas[0] * noise(x)
+    sigmas, grid = schedule.sigmas.tolist(), schedule.grid.tolist()
+    factors, steps, last = schedule.factors, schedule.steps, schedule.steps - 1
+    x = noised(guessed(measurement, canvas, factors[0], codec), renoise * sigmas[0], noise)
     level = {f: level_operator(measurement, canvas, f, codec) for f in set(factors)}
     at = {f: replace(measurement, operator=a) for f, a in level.items()}  # checks y: a host wait
-    for i in range(schedule.steps):  # i = 0 is the noisiest
+    for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
         changes, untried = i < last and factors[i + 1] != factor, factor not in factors[:i]
         x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried)
@@ -156,22 +158,26 @@ def restore(
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
         x0_y, spread, source = x0_hat, sigma, noise
         if i < last:
-            around = Surroundings(sigma_next, noise, i / schedule.steps, pullback, changes, factor)
+            around = Surroundings(sigma_next, noise, i / steps, pullback, changes, factor, replay)
             if complementary and complement.exists(update, level[factor]):
                 spread, source = complement.reflected(noise, update, at[factor], around)
             x0_y = update(x0_hat, spread, at[factor], around)
             if factor == 1:
                 deterministic = switch(Updated(x0_hat, x0_y, spread, at[factor], update))
-        grid = schedule.grid[i].item()
-        yield Step(i, last + 1, sigma, grid, factor, x, x0_hat, x0_y, deterministic, size)
+        yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, deterministic, size)
         if i == last:
             return
         if changes:
-            x = enlarge(x0_y, factor // factors[i + 1], codec)
-            x = x + renoise * sigma_next * noise(x)
+            larger = enlarge(x0_y, factor // factors[i + 1], codec)
+            x = noised(larger, renoise * sigma_next, noise)
             continue
         kept = kept_noise(deterministic, sigma, sigma_next, update.ancestral)
         x = transition(x, x0_y, sigma, sigma_next, kept, source, renoise)
+
+
+def noised(x: Tensor, std: float, noise: Noise) -> Tensor:
+    """x + std n."""
+    return x + std * noise(x)
 
 
 def guessed(measurement: Measurement, canvas: tuple[int, int], factor: int, codec: Codec) -> Tensor:

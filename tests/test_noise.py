@@ -1,8 +1,10 @@
 """Noise belongs to a sample: not to its batch, its order or a global state."""
 
+import pretended_device
 import pytest
 import torch
 
+from undegrade.pipelines import noise as module
 from undegrade.pipelines.measurement import Measurement, simulate
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale
@@ -52,6 +54,18 @@ def test_noise_is_contiguous_whatever_the_layout_of_the_state():
 
 def test_negative_and_huge_seeds_are_folded_into_the_interval():
     assert torch.equal(drawn([-1])[0], drawn([2**64 - 1])[0])
+
+
+def test_what_is_drawn_ahead_for_a_card_changes_no_number(monkeypatch):
+    shapes = [SHAPES[k] for k in (0, 0, 1, 0, 2, 2, 2, 3)]
+    noise = per_sample_noise([5, 11])
+    expected = [noise(torch.empty(2, *shape)) for shape in shapes]
+    monkeypatch.setattr(module, "LARGE", 5)
+    with pretended_device.pretended():
+        noise = per_sample_noise([5, 11])
+        for shape, numbers in zip(shapes, expected, strict=True):
+            found = noise(torch.empty(2, *shape, device=pretended_device.CARD))
+            assert found.device == pretended_device.CARD and torch.equal(found.cpu(), numbers)
 
 
 def test_wrong_number_of_seeds():

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..replay import recording
 from .adjoint import check_linear, check_nonlinear
 
 T = TypeVar("T")
@@ -94,9 +95,12 @@ class Operator(ABC):
 
         key: what the value depends on beside the operator's fields: size, dtype, device.
         A tensor can be used inside and outside of inference mode, wherever it was made.
+        Raises `RuntimeError` while a graph is recorded, where nothing gets its values.
         """
         constants = vars(self).setdefault("_constants", {})
         if key not in constants:
+            if recording():
+                raise RuntimeError(f"{type(self).__name__} cannot make {key} in a recording.")
             with torch.inference_mode(False):
                 constants[key] = make()
         return constants[key]

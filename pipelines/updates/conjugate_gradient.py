@@ -41,6 +41,7 @@ from torch import Tensor
 from ..measurement import Measurement
 from ..operators.operator import Operator
 from ..options import Options, option
+from ..replay import launched, recording
 from ..step import column
 from .closed_form import gram_of_ones, minimise_exactly
 from .update import Surroundings
@@ -124,9 +125,15 @@ class ConjugateGradient(Options):
             centre = centre + r * around.noise(centre)
         if self.solver == "exact":
             return minimise_exactly(measurement.operator, y, centre, rho)
-        operator, j = measurement.operator, self.iterations
-        p = jacobi(operator, centre, rho) if self.preconditioned and operator.linear else None
-        return fletcher_reeves(operator, y, centre, rho, j, self.tolerance, p)
+        operator = measurement.operator
+
+        def solve(centre: Tensor, y: Tensor, rho: Tensor) -> Tensor:
+            p = jacobi(operator, centre, rho) if self.preconditioned and operator.linear else None
+            return fletcher_reeves(operator, y, centre, rho, self.iterations, self.tolerance, p)
+
+        replay = around.replay if around and operator.linear else launched
+        weight = torch.full((), rho, device=centre.device)
+        return replay((operator, self), solve, centre, y, weight)
 
 
 def belief_std(sigma: float, prior_std: float) -> float:
@@ -141,7 +148,7 @@ def fletcher_reeves(
     operator: Operator,
     y: Tensor,
     x0_hat: Tensor,
-    rho: float,
+    rho: Tensor | float,
     iterations: int,
     tolerance: float = 0.0,
     p: Tensor | None = None,
@@ -163,7 +170,7 @@ def fletcher_reeves(
         enough = gs * tolerance**2
         for j in range(iterations):
             running = gs > enough
-            if not running.any():
+            if not recording() and not running.any():
                 break
             omega = operator.jvp(z, d)
             a = ratio(dot(g, d), rho * dot(d, d) + dot(omega, omega), running)
@@ -178,7 +185,7 @@ def fletcher_reeves(
     return z
 
 
-def jacobi(operator: Operator, like: Tensor, rho: float) -> Tensor:
+def jacobi(operator: Operator, like: Tensor, rho: Tensor | float) -> Tensor:
     """P = A^T A 1 + rho for images of `like`'s shape, (B, C, h, w).
 
     Kept from falling below a hundredth of its mean: any positive P leads to the same minimum, and

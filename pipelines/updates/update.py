@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..measurement import Measurement
 from ..noise import Noise
+from ..replay import Replay, launched
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class Surroundings:
     pullback:    u -> (d x0_hat / d x)^T u through the network; given when the update asks for it.
     changes_resolution: whether the next state has another resolution.
     factor:      how many times smaller than the full canvas the prediction is.
+    replay:      plays back work that is always the same; see `pipelines/replay.py`.
     """
 
     sigma_next: float
@@ -30,6 +32,7 @@ class Surroundings:
     pullback: Callable[[Tensor], Tensor] | None = None
     changes_resolution: bool = False
     factor: int = 1
+    replay: Replay = launched
 
 
 @runtime_checkable
