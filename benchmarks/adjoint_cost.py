@@ -73,7 +73,9 @@ def main() -> None:
     truth = photo("astronaut")[..., : given.side, : given.side]
     plain = load_pixel_prior(BUILT_IN)
     several = MultiResolutionPrior(plain, (4, 2, 1), (1 / 3, 2 / 3))
-    runs = {TITLES[task]: (several, task, ConjugateGradient()) for task in measurements(truth)}
+    runs: dict[str, tuple[Any, str, Any]] = {
+        TITLES[task]: (several, task, ConjugateGradient()) for task in measurements(truth)
+    }
     runs["DPS, super-resolution x4"] = (plain, "super_resolution", LikelihoodGradient())
     rows, found = [], {}
     with torch.no_grad():

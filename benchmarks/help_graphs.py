@@ -78,7 +78,7 @@ NEIGHBOURS = """async ([workflow, type]) => {
 
 def graphs(url: str, names: list[str]) -> None:
     """One picture per name."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"),

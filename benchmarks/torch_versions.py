@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the environments")
     arguments = parser.parse_args()
     PLACE.mkdir(exist_ok=True)
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"tests": None}
+    known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"tests": None}
     rows: dict[str, dict[str, Any]] = known["versions"] if known["tests"] == [*TESTS] else {}
     wanted = [REFERENCE, *(v for v in arguments.versions if v != REFERENCE)]
     for version in wanted:
