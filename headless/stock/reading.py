@@ -93,6 +93,8 @@ def _by_pillow(data: bytes, path: Source) -> list[Frame] | None:
                 return None
             own = page.info.get("icc_profile") if file.format == "TIFF" else profile
             frames.append(_frame(page.copy(), raw, tags, own, data, index, path))
+    if not frames:
+        raise ValueError("it holds no picture")
     return frames
 
 
