@@ -171,3 +171,9 @@ def photo_of_nothing() -> torch.Tensor:
     image = torch.rand(1, 24, 20, 4)
     image[..., 3] = 0
     return image
+
+
+def test_what_alpha_hides_spoils_nothing():
+    outs = [call("UndegradeRealWorldDegradation", image=cut_out(hidden=hidden))[0]
+            for hidden in (0.0, 1.0)]
+    assert torch.equal(*outs) and outs[0].shape[1] < 24
