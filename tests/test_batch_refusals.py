@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batch_runs import Calls, batch, files, manifest, workflow, write_pictures
@@ -127,6 +128,8 @@ def test_optional_packages(place, capsys, monkeypatch):
     refused(capsys, "needs Ray: pip install ray, or", more=("--engine", "ray"))
     Path("in/clip.mp4").write_bytes(b"")
     refused(capsys, "need PyAV: pip install av, or", pattern="in")
+    monkeypatch.setitem(sys.modules, "av", SimpleNamespace(__version__="16.1.0"))
+    refused(capsys, "PyAV 17 or newer, and 16.1.0", pattern="in")
 
 
 def test_what_all_pictures_share_fails(place, capsys):

@@ -131,6 +131,17 @@ def test_a_workflow_sees_the_colours_that_were_meant(key, tmp_path):
     assert np.abs(seen - [255, 0, 0]).max() < 2
 
 
+@pytest.mark.parametrize("form", ["yuv420p", "yuv422p"])
+def test_chroma_is_spread_evenly(form):
+    frame = av.VideoFrame(WIDTH, HEIGHT, form)
+    rows = HEIGHT // 2 if form == "yuv420p" else HEIGHT
+    fill(frame, [100, 128, 112 + 2 * np.mgrid[:rows, :WIDTH // 2].sum(0) / 2])
+    frame.color_range = 1
+    red = pixels(frame)[..., 0].astype(float)
+    steps = np.diff(red[4:-4, 4:-4], axis=1)
+    assert steps.min() > 0 and steps.max() < 4 * steps.mean()
+
+
 def test_untagged_pictures_of_hd_are_taken_as_players_take_them(tmp_path):
     frame = av.VideoFrame(1280, 720, "yuv420p")
     for plane, value in zip(frame.planes, RED[1, 1, 8], strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..graph import WorkflowError
 
+OLDEST = 17  # of PyAV
 FORMATS = {".mkv": "matroska", ".mov": "mov", ".mp4": "mp4"}
 SAME_BYTES = {"fflags": "+bitexact"}  # no random identifiers, no dates
 OWN_KEYS = {"movflags": "use_metadata_tags"}  # MP4 and MOV then keep every key, for FFmpeg to read
@@ -26,13 +27,16 @@ def pyav() -> Any:
     """PyAV.
 
     Raises:
-        WorkflowError: it is not installed.
+        WorkflowError: it is not installed, or too old.
     """
     try:
         import av
     except ImportError as error:
         raise WorkflowError("videos need PyAV: pip install av, or give pictures "
                             "only.") from error
+    if int(av.__version__.split(".")[0]) < OLDEST:
+        raise WorkflowError(f"videos need PyAV {OLDEST} or newer, and {av.__version__} is "
+                            "installed: pip install -U av.")
     return av
 
 
