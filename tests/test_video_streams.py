@@ -202,6 +202,17 @@ def test_streams_that_the_new_file_cannot_have_are_named_before_the_work(place, 
     assert [kind for kind, *_ in seen("out/a.mkv")[0]] == ["video", "audio"]
 
 
+def test_a_cover_is_no_moving_picture(place):
+    with av.open("in/song.mp4", "w") as out:
+        tone = out.add_stream("aac", rate=16000, layout="mono")
+        picture = cover(out)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), "s16", "mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        out.mux([*tone.encode(frame), *tone.encode(None), picture])
+    assert batch("same.json", "out", pattern="in", calls=Calls()) == 1
+    assert "no moving pictures" in manifest("out")["song.mp4"]["error"]
+
+
 def test_a_frame_without_a_time_is_refused_before_the_work(place):
     make("in/raw.mkv", codec="libx264", sound=False, form="h264")
     calls = Calls()

@@ -21,6 +21,7 @@ def make(path, times=TIMES, last=LAST, codec="libx264", clock=MS, options=None, 
         context.width, context.height, context.time_base = WIDTH, HEIGHT, clock
         context.flags |= av.codec.context.Flags.frame_duration
         stream.metadata.update(title="Bild", language="fra")
+        stream.disposition = av.stream.Disposition.default | av.stream.Disposition.original
         tone = out.add_stream("aac", rate=RATE, layout="mono") if sound else None
         if sound:
             tone.metadata.update(language="deu", title="Ton")

@@ -41,8 +41,8 @@ def pyav() -> Any:
 
 
 def reader(path: Path) -> Any:
-    """A container to read, with times also where only the order of decoding is told, as in AVI."""
-    return pyav().open(str(path), options={"fflags": "+genpts"}, metadata_errors=ANY_BYTES)
+    """A container to read."""
+    return pyav().open(str(path), metadata_errors=ANY_BYTES)
 
 
 def writer(path: Any, suffix: str, old: Any, workflow: str) -> Any:
