@@ -152,6 +152,18 @@ def test_frame_times_of_every_kind_survive(place):
             assert abs(before[1] - after[1]) < 1e-4, name
 
 
+@pytest.mark.parametrize("ending", ["mov", "mp4"])
+def test_time_codes_survive(ending, place, capsys):
+    make(f"in/a.{ending}", titles={"timecode": "01:02:03:04"}, **COUNTED)
+    assert batch("same.json", "out", pattern="in", calls=Calls()) == 0
+    assert capsys.readouterr().err == ""
+    codes = []
+    for folder in ("in", "out"):
+        with av.open(f"{folder}/a.{ending}") as container:
+            codes.append([(s.type, s.metadata.get("timecode")) for s in container.streams])
+    assert codes[0] == codes[1] and codes[0][0] == ("video", "01:02:03:04")
+
+
 def test_titles_in_an_old_encoding_stop_nothing(place):
     make("in/a.mp4", titles={"title": "Größe"}, metadata_encoding="latin-1")
     make("in/b.mkv", titles={"title": "Größe"}, metadata_encoding="latin-1")

@@ -1,5 +1,6 @@
 """The file around a video's pictures: sound, subtitles, chapters, titles, what cannot be kept."""
 
+from contextlib import suppress
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -96,7 +97,7 @@ def others(old: Any, pictures: Any, suffix: str) -> tuple[list[Any], list[Any]]:
     """The streams beside the pictures: what the new container takes and what it does not."""
     kept, lost = [], []
     for stream in old.streams:
-        if stream.index != pictures.index and not _is_of_chapters(old, stream):
+        if stream.index != pictures.index and not _is_made_anew(old, stream):
             (kept if _is_taken(stream, FORMATS[suffix]) else lost).append(stream)
     return kept, lost
 
@@ -119,24 +120,26 @@ def _is_taken(stream: Any, kind: str) -> bool:
     new = pyav().open(BytesIO(), "w", format=kind, metadata_errors=ANY_BYTES)
     try:
         copy(new, stream)
-        new.start_encoding()
+        try_out(new)
     except (ValueError, pyav().FFmpegError):
         return False
-    finally:
-        _drop(new)
     return True
 
 
-def _drop(new: Any) -> None:
+def try_out(new: Any) -> None:
+    """Begin a file of which nothing is to become. Raises FFmpegError where it cannot begin."""
     try:
-        new.close()
-    except pyav().FFmpegError:  # nothing was to become of it
-        return
+        new.start_encoding()
+    finally:
+        with suppress(pyav().FFmpegError):
+            new.close()
 
 
-def _is_of_chapters(old: Any, stream: Any) -> bool:
-    """Whether a stream only holds the chapters, as MP4 and MOV keep them."""
-    return bool(old.chapters()) and stream.type == "data" and stream.name == "bin_data"
+def _is_made_anew(old: Any, stream: Any) -> bool:
+    """Whether a stream only holds chapters, or a time code that the pictures' stream tells, too."""
+    codes = {s.metadata.get("timecode") for s in old.streams.video} - {None}
+    return stream.type == "data" and (stream.metadata.get("timecode") in codes or (
+        bool(old.chapters()) and stream.name == "bin_data"))
 
 
 def pixel_shape(stream: Any, is_turned: bool) -> Fraction | None:

@@ -18,7 +18,18 @@ import numpy as np
 
 from .coding import Coding, VideoError, filled, orientation, pixels
 from .frames import packed
-from .muxing import copy, describe, is_cover, others, pixel_shape, pyav, reader, told, writer
+from .muxing import (
+    copy,
+    describe,
+    is_cover,
+    others,
+    pixel_shape,
+    pyav,
+    reader,
+    told,
+    try_out,
+    writer,
+)
 from .store import put
 
 CODEC, OPTIONS = "libx264", {"crf": "16", "preset": "medium", "bf": "0"}
@@ -65,7 +76,15 @@ class Film:
             found = [f"its {told(other)} cannot be kept in {self.target.suffix}."
                      for other in others(container, stream, self.target.suffix)[1]]
             for frame in container.decode(stream):
-                self._check(0, frame)
+                size = frame.width, frame.height
+                coding = self._check(0, frame).fitting(*size)
+                try:
+                    new = writer(BytesIO(), self.target.suffix, container, "{}")
+                    _streams(new, container, stream, self.target.suffix, size, coding, frame)
+                    try_out(new)
+                except (ValueError, pyav().FFmpegError) as error:
+                    raise VideoError(f"cannot make a new video of {self.source}: "
+                                     f"{' '.join(str(error).split())}.") from error
                 return found + _changes(frame, stream)
         raise VideoError(f"{self.source} has no frames.")
 
@@ -173,10 +192,7 @@ def _encode(source: Path, file: Callable[[int], Path], target: Path, suffix: str
     coding = Coding.of(first).fitting(*size)
     with _opened(source, "cannot make a new video of {}") as (old, stream), \
             writer(str(target), suffix, old, text) as new:
-        kept = {s.index: s for s in others(old, stream, suffix)[0]}
-        twins = {s.index: copy(new, kept[s.index]) if s.index in kept
-                 else _pictures(new, stream, size, coding, first)
-                 for s in old.streams if s.index in kept or s.index == stream.index}
+        twins = _streams(new, old, stream, suffix, size, coding, first)
         index, pictures = 0, twins[stream.index]
         for packet in old.demux([s for s in old.streams if s.index in twins
                                  and twins[s.index].type != "attachment"]):
@@ -191,6 +207,15 @@ def _encode(source: Path, file: Callable[[int], Path], target: Path, suffix: str
                 new.mux(pictures.encode(_restored(file(index), frame, size, coding)))
                 index += 1
         new.mux(pictures.encode(None))
+
+
+def _streams(new: Any, old: Any, pictures: Any, suffix: str, size: tuple[int, int],
+             coding: Coding, first: Any) -> dict[int, Any]:
+    """The streams of a new file by the numbers of those that they come from."""
+    kept = {stream.index for stream in others(old, pictures, suffix)[0]}
+    return {stream.index: copy(new, stream) if stream.index in kept
+            else _pictures(new, stream, size, coding, first)
+            for stream in old.streams if stream.index in kept or stream.index == pictures.index}
 
 
 def _pictures(new: Any, old: Any, size: tuple[int, int], coding: Coding, first: Any) -> Any:
