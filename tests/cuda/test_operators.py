@@ -20,9 +20,9 @@ from undegrade.pipelines.updates.update import Surroundings
 CLOSE = 1e-4  # of the largest value
 every_operator = pytest.mark.parametrize("name", OPERATORS)
 UPDATES = {
-    "cg": ConjugateGradient(),
-    "cg, plain": ConjugateGradient(preconditioned=False, tolerance=0.0),
-    "cg, sampled": ConjugateGradient(sample=True, prior_std=0.5),
+    "cg": ConjugateGradient(4),
+    "cg, plain": ConjugateGradient(3, preconditioned=False, tolerance=0.0),
+    "cg, sampled": ConjugateGradient(3, sample=True, prior_std=0.5),
     "langevin": Langevin(iterations=3),
     "gradient": LikelihoodGradient(),
 }

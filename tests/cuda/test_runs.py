@@ -112,7 +112,7 @@ def test_an_inversion_where_the_prior_is_not_on_the_default_device(use):
 
 
 LENGTH, INNER = (f"pipelines/operators/adjoint.py {name}" for name in ("length", "inner"))
-FINITE, NOISE = "pipelines/prediction.py check_finite", "pipelines/noise.py draw"
+FINITE, NOISE = "pipelines/prediction.py check_finite", "pipelines/noise.py __call__"
 MEASURED, PROBE = "pipelines/measurement.py __post_init__", "pipelines/operators/adjoint.py probe"
 DENSE = "pipelines/operators/compose.py <lambda>"
 HALVED = "pipelines/operators/downscale.py <lambda>"
