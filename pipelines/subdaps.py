@@ -163,7 +163,7 @@ def restore(
                 spread, source = complement.reflected(noise, update, at[factor], around)
             x0_y = update(x0_hat, spread, at[factor], around)
             if factor == 1:
-                deterministic = switch(Updated(x0_hat, x0_y, spread, at[factor], update))
+                deterministic = switch(Updated(x0_hat, x0_y, spread, at[factor], update, around))
         yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, deterministic, size)
         if i == last:
             return

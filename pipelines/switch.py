@@ -6,7 +6,7 @@ whether the next state keeps the old state's noise (deterministic) or draws anew
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -36,6 +36,7 @@ class Updated:
     sigma: float
     measurement: Measurement
     update: MeasurementUpdate
+    around: Surroundings
 
     @property
     def move(self) -> Tensor:
@@ -118,7 +119,7 @@ class NoiseFloor(Options):
         noise = per_sample_noise([0] * x0_hat.shape[0])
         clean = m.operator(x0_hat)
         own = Measurement(clean + m.noise_level * noise(clean), m.operator, m.noise_level)
-        around = Surroundings(sigma_next=updated.sigma, noise=noise)
+        around = replace(updated.around, noise=noise)
         expected = mean_square(x0_hat - updated.update(x0_hat, updated.sigma, own, around))
         return updated.move <= self.ratio * expected
 

@@ -20,13 +20,15 @@ from undegrade.pipelines.switch import (
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin
+from undegrade.pipelines.updates.update import Surroundings
 
 SEE_ALL = Inpainting(torch.ones(1, 1, 37, 31))
 
 
-def updated(x0_hat, x0_y, y=None, sigma=0.2, update=None, noise_level=0.1):
+def updated(x0_hat, x0_y, y=None, sigma=0.2, update=None, noise_level=0.1, progress=0.0):
     measurement = Measurement(x0_hat if y is None else y, SEE_ALL, noise_level)
-    return Updated(x0_hat, x0_y, sigma, measurement, update or ConjugateGradient())
+    around = Surroundings(sigma, per_sample_noise([1] * len(x0_hat)), progress)
+    return Updated(x0_hat, x0_y, sigma, measurement, update or ConjugateGradient(), around)
 
 
 def test_move_is_a_mean_per_element_and_per_sample(draw):
@@ -112,3 +114,15 @@ def test_refusals(draw):
         NoiseFloor(float("nan"))
     with pytest.raises(ValueError, match=r"adaptive switch repeats .*; choose a fixed threshold\."):
         NoiseFloor()(updated(x0_hat, x0_hat, update=LikelihoodGradient()))
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 0.98])
+def test_noise_floor_takes_langevins_steps_of_this_moment(draw, progress):
+    """They shrink with the run. A prediction that is right moves as noise alone would have it."""
+    x0_hat, sigma, noise_level = draw(1, 3, 37, 31), 0.2, 0.1
+    update = Langevin(iterations=5)
+    y = x0_hat + noise_level * per_sample_noise([7])(x0_hat)
+    seen = updated(x0_hat, x0_hat, y, sigma, update, noise_level, progress)
+    x0_y = update(x0_hat, sigma, seen.measurement, seen.around)
+    seen = updated(x0_hat, x0_y, y, sigma, update, noise_level, progress)
+    assert [NoiseFloor(ratio)(seen).item() for ratio in (0.7, 1.5)] == [False, True]

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from undegrade.models.noise_table import vp_sigmas
 from undegrade.pipelines.measurement import Measurement
+from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.inpainting import Inpainting
@@ -17,6 +18,7 @@ from undegrade.pipelines.switch import FixedThreshold, Updated
 from undegrade.pipelines.updates.conjugate_gradient import (
     ConjugateGradient,
 )
+from undegrade.pipelines.updates.update import Surroundings
 
 GOLDEN = Path(__file__).parent / "golden"
 WHOLE = [("inpainting", 20), ("inpainting", 50), ("super_resolution", 20)]
@@ -65,7 +67,8 @@ def test_official_conjugate_gradient_and_switch(case, i):
     x0_y = update(x0_hat, sigma, at_level)
     corners = torch.cat([x0_y[..., :32, :32], x0_y[..., -32:, -32:]])
     assert (corners - saved[f"x0_y.{i}"]).abs().max() < 1e-5
-    decided = Updated(x0_hat, x0_y, sigma, at_level, update)
+    around = Surroundings(sigma, per_sample_noise([0]))
+    decided = Updated(x0_hat, x0_y, sigma, at_level, update, around)
     assert decided.move.item() == pytest.approx(step["mse_move"], rel=2e-5)
     for threshold in (tau, 0.9999 * step["mse_move"], 1.0001 * step["mse_move"]):
         assert FixedThreshold(threshold)(decided).item() == (step["mse_move"] < threshold)
