@@ -65,6 +65,23 @@ class Prior(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class WrappedPrior:
+    """What priors around another one share: its spec and its codec. They differ in `denoise`."""
+
+    prior: Prior
+
+    @property
+    def spec(self) -> PriorSpec:
+        """The wrapped prior's."""
+        return self.prior.spec
+
+    @property
+    def codec(self) -> Codec:
+        """The wrapped prior's."""
+        return self.prior.codec
+
+
+@dataclass(frozen=True, eq=False)
 class MultiResolutionPrior:
     """The same prior, told to work at several resolutions, coarse first (SubDAPS++).
 

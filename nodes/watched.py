@@ -9,23 +9,17 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..models.codec import Codec, Identity, preview
-from ..models.prior import Prior, PriorSpec
+from ..models.prior import WrappedPrior
 from ..pipelines.operators.operator import Operator
 from ..pipelines.start_noise import StartNoise
 from . import host
 
 
 @dataclass(frozen=True, eq=False)
-class WatchedPrior:
+class WatchedPrior(WrappedPrior):
     """A prior whose every `denoise` counts as progress and may be interrupted."""
 
-    prior: Prior
     progress: host.Progress
-
-    @property
-    def spec(self) -> PriorSpec:
-        """The wrapped prior's."""
-        return self.prior.spec
 
     @property
     def codec(self) -> Codec:
@@ -72,23 +66,11 @@ class WatchedCodec:
 
 
 @dataclass(frozen=True, eq=False)
-class InterruptiblePrior:
+class InterruptiblePrior(WrappedPrior):
     """A prior whose every network call may be interrupted, for wrappers that make several of them.
 
     Progress is counted outside, where the number of calls is known.
     """
-
-    prior: Prior
-
-    @property
-    def spec(self) -> PriorSpec:
-        """The wrapped prior's."""
-        return self.prior.spec
-
-    @property
-    def codec(self) -> Codec:
-        """The wrapped prior's."""
-        return self.prior.codec
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
         """The wrapped prior's."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -43,7 +44,6 @@ class Streams:
 
     generators: list[torch.Generator]
     ahead: tuple[torch.Size, list[Tensor], Future[Tensor]] | None = None
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def __call__(self, like: Tensor) -> Tensor:
         """Standard normal values of like's shape, on its device."""
@@ -57,7 +57,7 @@ class Streams:
             values = self.made(like.shape)
         if like.device.type != "cpu" and like.numel() >= LARGE:
             states = [g.get_state() for g in self.generators]
-            self.ahead = like.shape, states, self.pool.submit(self.made, like.shape)
+            self.ahead = like.shape, states, drawing().submit(self.made, like.shape)
         return values.to(like.device)
 
     def made(self, shape: torch.Size) -> Tensor:
@@ -75,3 +75,9 @@ class Streams:
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state)
         return None
+
+
+@cache
+def drawing() -> ThreadPoolExecutor:
+    """The thread that draws ahead, started by the first large draw for a card."""
+    return ThreadPoolExecutor(1)

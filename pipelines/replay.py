@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor as derived
 
-from ..models.codec import Codec
-from ..models.prior import Prior, PriorSpec
+from ..models.prior import WrappedPrior
 
 LARGEST = 2**19  # pixels of a batch; beyond them the work itself takes longer than its launch
 
@@ -134,21 +133,10 @@ def beside(device: torch.device) -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class ReplayedPrior:
+class ReplayedPrior(WrappedPrior):
     """A prior whose network calls are played back."""
 
-    prior: Prior
     replay: Replay
-
-    @property
-    def spec(self) -> PriorSpec:
-        """The wrapped prior's."""
-        return self.prior.spec
-
-    @property
-    def codec(self) -> Codec:
-        """The wrapped prior's."""
-        return self.prior.codec
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
         """The wrapped prior's."""

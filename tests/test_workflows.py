@@ -105,6 +105,16 @@ def test_nothing_is_wrong_with_it(path, tmp_path):
     assert validate(load(path, catalog).graph(), catalog) == []
 
 
+def small_settings(path: Path) -> list[str]:
+    """The command's options for `SMALL`."""
+    settings = []
+    for node in nodes_of(path):
+        for widget, value in SMALL.get(node["type"], {}).items():
+            if not is_linked(node, widget):
+                settings += ["--set", f"{node['id']}.{widget}={value}"]
+    return settings
+
+
 @each
 def test_it_runs(path, tmp_path):
     if path.stem in NEEDS_WEIGHTS:
@@ -113,14 +123,9 @@ def test_it_runs(path, tmp_path):
         pytest.skip("needs nodes that only ComfyUI has, and a checkpoint")
     image = torch.rand(40, 48, 3, generator=torch.Generator().manual_seed(0))
     Image.fromarray((image * 255).byte().numpy()).save(tmp_path / "photo.png")
-    settings = []
-    for node in nodes_of(path):
-        for widget, value in SMALL.get(node["type"], {}).items():
-            if not is_linked(node, widget):
-                settings += ["--set", f"{node['id']}.{widget}={value}"]
     output = tmp_path / "out"
     given = ["--input", str(tmp_path / "photo.png"), "--output", str(output), "--quiet"]
-    assert main(["run", str(path), *given, *settings]) == 0
+    assert main(["run", str(path), *given, *small_settings(path)]) == 0
     saved = [p for p in output.rglob("*.png") if "preview" not in p.parts]
     assert saved
     for picture in saved:

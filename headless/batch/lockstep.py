@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from ...models.codec import Codec
-from ...models.prior import Prior, PriorSpec
+from ...models.prior import WrappedPrior
 from .footprint import Footprint
 
 GIB = 2**30
@@ -121,7 +120,7 @@ def answer_all(tasks: Sequence[Task]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedPrior:
+class SharedPrior(WrappedPrior):
     """A prior that pictures in lockstep ask together.
 
     Args:
@@ -131,20 +130,9 @@ class SharedPrior:
         memory: GiB that a call may take; large pictures go in calls of fewer rows, as many as fit.
     """
 
-    prior: Prior
     together: int
     memory: float
     _rows: dict[Hashable, int] = field(default_factory=dict)
-
-    @property
-    def spec(self) -> PriorSpec:
-        """The wrapped prior's."""
-        return self.prior.spec
-
-    @property
-    def codec(self) -> Codec:
-        """The wrapped prior's."""
-        return self.prior.codec
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
         """The wrapped prior's, with the other pictures' where the thread is in lockstep.

@@ -51,11 +51,12 @@ def check_nonlinear(name: str, forward: Map, x: Tensor, pullback: Map, y: Tensor
     d, r = probe(x, 1), probe(y, 2)
     j_d, error = difference(forward, x, d, y)
     jt_r, allowed, least = pullback(r), ERRORS * error + TOLERANCE * length(j_d), 0.0
-    if not equal(j_d, d, r, jt_r, allowed):
-        (finer, _), (finest, own) = (one_difference(forward, x, d, y, step) for step in FINER)
-        if length(finest) < FALLEN * length(j_d):
-            error, least = max(own, length(finest - finer)), FLAT * length(j_d)
-            j_d, allowed = finest, ERRORS * error + TOLERANCE * length(finest)
+    if equal(j_d, d, r, jt_r, allowed):
+        return
+    (finer, _), (finest, own) = (one_difference(forward, x, d, y, step) for step in FINER)
+    if length(finest) < FALLEN * length(j_d):
+        error, least = max(own, length(finest - finer)), FLAT * length(j_d)
+        j_d, allowed = finest, ERRORS * error + TOLERANCE * length(finest)
     refuse_unless_equal(name, j_d, d, r, jt_r, allowed, least)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from PIL import Image
-from test_workflows import NEEDS_WEIGHTS, SMALL, WORKFLOWS, is_linked, needs_comfyui, nodes_of
+from test_workflows import NEEDS_WEIGHTS, WORKFLOWS, needs_comfyui, small_settings
 
 from undegrade.headless.cli import main
 
@@ -17,14 +17,9 @@ def pictures(path, folder):
     drawn = torch.rand(10, 12, 3, generator=torch.Generator().manual_seed(0))
     image = Image.fromarray((drawn * 255).byte().numpy()).resize(SIZE, Image.Resampling.BICUBIC)
     image.save(folder / "photo.png")
-    settings = []
-    for node in nodes_of(path):
-        for widget, value in SMALL.get(node["type"], {}).items():
-            if not is_linked(node, widget):
-                settings += ["--set", f"{node['id']}.{widget}={value}"]
     out = folder / "out"
     given = ["--input", str(folder / "photo.png"), "--output", str(out), "--quiet"]
-    assert main(["run", str(path), *given, *settings]) == 0
+    assert main(["run", str(path), *given, *small_settings(path)]) == 0
     found = {}
     for file in sorted(out.rglob("*.png")):
         with Image.open(file) as opened:
