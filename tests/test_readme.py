@@ -1,17 +1,21 @@
-"""The README names what there is: nodes, workflows, pictures, files and sections."""
+"""README and `docs/` name what there is: nodes, workflows, pictures, files and sections."""
 
 import re
 from pathlib import Path
 
+import pytest
+
 from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+NODES = (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
 WORKFLOWS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
 
 
 def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return NODES.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def rows(text: str) -> list[list[str]]:
@@ -21,13 +25,25 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_links_and_pictures_lead_somewhere():
-    headings = {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-")
-                for h in re.findall(r"^#+ (.+)$", README, re.M)}
-    targets = re.findall(r"\]\(([^)]+)\)", README)
-    assert len(targets) > 10
-    for target in targets:
-        assert target[1:] in headings if target[0] == "#" else (ROOT / target).is_file(), target
+def headings(page: Path) -> set[str]:
+    """The anchors of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", t).strip().lower().replace(" ", "-") for t in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_and_pictures_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text(encoding="utf-8")):
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file).resolve() if file else page
+        assert there.is_file(), target
+        assert not anchor or anchor in headings(there), target
+
+
+def test_the_readme_is_short_and_leads_to_every_page():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert {f"docs/{page.name}" for page in PAGES[1:]} <= set(re.findall(r"\((docs/\w+\.md)", text))
 
 
 def test_every_node_is_listed_once():
@@ -52,5 +68,6 @@ def test_recommended_nodes_exist():
 
 
 def test_pictures_are_light():
-    used = set(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README))
-    assert sum((ROOT / target).stat().st_size for target in used) <= 1_500_000
+    for page in PAGES:
+        used = set(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")))
+        assert sum((page.parent / target).stat().st_size for target in used) <= 1_500_000
