@@ -114,7 +114,7 @@ def restorations(prior: Prior, task: str, m: Measurement, truth: Tensor, quick: 
     for name, preset in presets(task).items():
         measure(name, lambda preset=preset: sample(prior, m, preset))
     measure("SubDAPS++, TV denoiser", lambda: sample(TotalVariationPrior(), m, SUBDAPS))
-    seeds = range(0, 4000, 1000)
+    seeds = (0, 2000, 3000, 4000)  # 1000 is the measurements' own noise
     measure(
         "SubDAPS++, mean of 4",
         lambda: torch.stack([sample(prior, m, SUBDAPS, s) for s in seeds]).mean(0),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..pipelines.masks import BoxMask, RandomMask
 from ..pipelines.measurement import Measurement, simulate
-from ..pipelines.noise import per_sample_noise
+from ..pipelines.noise import damage_seed, per_sample_noise
 from ..pipelines.noise_level import estimate_noise_level
 from ..pipelines.operators.operator import Operator
 from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels, visible
@@ -69,7 +69,7 @@ class DegradeImage:
         expect(operator, Operator, "operator", CONNECT_OPERATOR)
         pixels, layout = to_pixels(image)
         check_count(operator, pixels)
-        seeds = [seed + b for b in range(pixels.shape[0])]
+        seeds = [damage_seed(seed + b) for b in range(pixels.shape[0])]
 
         def measured(x: Tensor) -> Measurement:
             m = simulate(beside(operator, x), operator, noise_level, per_sample_noise(seeds))

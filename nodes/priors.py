@@ -178,6 +178,7 @@ class MultiResolution:
     SEARCH_ALIASES = ("dynamic resolution", "SubDAPS", "pyramid", "coarse to fine")
     CATEGORY = CATEGORY
     FUNCTION = "wrap"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("DIFFUSION_PRIOR",)
     RETURN_NAMES = ("prior",)
     OUTPUT_TOOLTIPS = ("The prior, with the resolutions that samplers shall use.",)
@@ -210,8 +211,8 @@ class MultiResolution:
             }
         }
 
-    def wrap(self, prior: Prior, levels: int, switch_points: str) -> tuple[Prior]:
-        """Attach the resolutions."""
+    def wrap(self, prior: Prior, levels: int, switch_points: str) -> dict[str, Any]:
+        """Attach the resolutions; in words where the network does not know one of them."""
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
         if levels > 1:
             refuse_bound_prior(prior, "smaller ones")
@@ -220,7 +221,19 @@ class MultiResolution:
         else:
             points = tuple(k / levels for k in range(1, levels))
         factors = tuple(2**k for k in reversed(range(levels)))
-        return (MultiResolutionPrior(prior, factors, points),)
+        result = (MultiResolutionPrior(prior, factors, points),)
+        return {"ui": {"text": untrained(prior, factors)}, "result": result}
+
+
+def untrained(prior: Prior, factors: tuple[int, ...]) -> list[str]:
+    """A sentence where a prior shall work on reduced pictures, of which it was trained on none."""
+    unknown = [f"1/{f}" for f in factors if f not in prior.spec.trained_factors]
+    if not unknown:
+        return []
+    return [
+        f"{prior.spec.name} was not trained for pictures at {' and '.join(unknown)} of their size: "
+        "its early steps may go astray. Set levels to 1 if the result is worse."
+    ]
 
 
 def read_fractions(text: str) -> tuple[float, ...]:

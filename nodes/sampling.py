@@ -26,6 +26,7 @@ from .watched import WatchedOperator, WatchedPrior
 from .widgets import SEED, expect, socket, widgets_of
 
 CATEGORY = "Undegrade/posterior"
+FEWEST = 6  # steps; 5 gave 22.6 dB and 4 21.2 where bicubic enlargement has 22.9
 TRIES = 2  # predictions that a pullback through the network is held against, at each level
 
 
@@ -48,6 +49,7 @@ class PosteriorSampler:
     )
     CATEGORY = CATEGORY
     FUNCTION = "sample"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("IMAGE", "RESTORATION_TRAJECTORY")
     RETURN_NAMES = ("image", "trajectory")
     OUTPUT_TOOLTIPS = (
@@ -109,7 +111,7 @@ class PosteriorSampler:
         update: MeasurementUpdate | None = None,
         switch: SwitchRule | None = None,
         **options: Any,
-    ) -> tuple[Tensor, RestorationTrajectory]:
+    ) -> dict[str, Any]:
         """Run the sampler with progress, previews and interruption."""
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
         expect(measurement, Measurement, "measurement", "Degrade Image or Measurement From Image")
@@ -119,7 +121,7 @@ class PosteriorSampler:
             expect(switch, SwitchRule, "switch", "Deterministic Switch or another rule")
         chosen = SamplerOptions(**options)
         with host.running(prior, measurement.operator) as device:
-            return run(
+            result = run(
                 prior,
                 measurement,
                 device,
@@ -130,6 +132,7 @@ class PosteriorSampler:
                 update or ConjugateGradient(),
                 switch or never,
             )
+        return {"ui": {"text": too_few(chosen.steps)}, "result": result}
 
 
 def run(
@@ -179,6 +182,17 @@ def run(
     layout = getattr(measurement, "layout", Layout())
     image = to_image(picture(step.x0_hat, step.size, prior.codec), layout)
     return image, RestorationTrajectory(tuple(kept), correctors, layout, prior)
+
+
+def too_few(steps: int) -> list[str]:
+    """A sentence where the steps are so few that the last one, which has no data term, undoes
+    them."""
+    if steps >= FEWEST:
+        return []
+    return [
+        f"steps is {steps}: with fewer than {FEWEST} the answer was further from the truth than "
+        "the picture it came from, on most tasks tried; take 20 or more."
+    ]
 
 
 def glimpse(step: Step, codec: Codec) -> Tensor:

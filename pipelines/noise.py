@@ -15,6 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+DAMAGE = 0x9E3779B9  # flips the bits of a seed, see `damage_seed`
 LARGE = 2**20  # values: a draw of so many takes longer than handing it to another thread
 
 Noise = Callable[[Tensor], Tensor]
@@ -31,6 +32,15 @@ def per_sample_noise(seeds: Sequence[int]) -> Noise:
     Raises `ValueError` when a draw asks for another number of samples than there are seeds.
     """
     return Streams([torch.Generator().manual_seed(seed % 2**64) for seed in seeds])
+
+
+def damage_seed(seed: int) -> int:
+    """The seed of the noise that a picture is spoilt with, where a person chose `seed`.
+
+    Another one than a sampler draws from that has the same seed, which is 0 in most workflows: its
+    first noise would be the measurement's own, which no posterior knows of.
+    """
+    return seed ^ DAMAGE
 
 
 @dataclass(eq=False)

@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .noise import damage_seed
 from .options import Options, option
 from .random_blur import SMALLEST_KERNEL, Interval, blur_kernel, filtered, sinc_kernel
 
@@ -158,7 +159,7 @@ def degrade(image: Tensor, options: RealWorldDegradation, seeds: Sequence[int]) 
 def _degrade_one(x: Tensor, chain: Chain, scale: int, seed: int) -> Tensor:
     """(1, 3, H, W) in [0, 1] -> (1, 3, H / scale, W / scale) in [0, 1]."""
     random = Random(seed)
-    generator = torch.Generator().manual_seed(seed % 2**64)
+    generator = torch.Generator().manual_seed(damage_seed(seed) % 2**64)
     height, width = x.shape[-2:]
     small = (height // scale, width // scale)
     x = stage(x, chain.first, (height, width), random, generator)

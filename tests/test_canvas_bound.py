@@ -76,7 +76,7 @@ def test_priors_of_comfyuis_models_are_refused_where_they_see_less(monkeypatch):
     guider.model_options = BOUND["method"]
     with pytest.raises(ValueError, match="is shown smaller ones; take that patch off"):
         MultiResolution().wrap(prior, 3, "")
-    assert isinstance(MultiResolution().wrap(prior, 1, "")[0], MultiResolutionPrior)
+    assert isinstance(MultiResolution().wrap(prior, 1, "")["result"][0], MultiResolutionPrior)
     for tiled in (
         lambda: TiledPriorNode().wrap(prior, 0, tile=512, overlap=64),
         lambda: check_sockets(MultiResolutionPrior(prior, (1,), ()), None, None),

@@ -6,6 +6,8 @@ import pytest
 import torch
 from node_calls import call, measured, photo, sampled, small_prior
 
+from undegrade import NODE_CLASS_MAPPINGS
+from undegrade.models.prior import GaussianPrior
 from undegrade.nodes.trajectory import RestorationTrajectory
 from undegrade.pipelines.operators.inpainting import Inpainting
 
@@ -125,3 +127,27 @@ def test_nodes_touch_no_global_state():
     sampled(m, samples=2)
     after = (torch.get_rng_state(), random.getstate(), torch.get_num_threads())
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+
+
+def told(node_id, **given):
+    """What a node says in words."""
+    node = NODE_CLASS_MAPPINGS[node_id]
+    with torch.inference_mode():
+        return getattr(node(), node.FUNCTION)(**given)["ui"]["text"]
+
+
+def test_too_few_steps_and_resolutions_that_a_prior_never_saw_are_said():
+    image, operator = photo(), call("UndegradeDownscale", factor=2)[0]
+    given = {
+        "prior": small_prior(), "measurement": call("UndegradeMeasurementFromImage", image=image,
+        operator=operator)[0], "seed": 0, "samples": 1, "keep_trajectory": False,
+    }
+    (said,) = told("UndegradePosteriorSampler", **given, steps=5)
+    assert "steps is 5: with fewer than 6" in said and "take 20 or more" in said
+    assert told("UndegradePosteriorSampler", **given, steps=6) == []
+    whole = {"prior": GaussianPrior(std=0.5), "levels": 3, "switch_points": ""}
+    (said,) = told("UndegradeMultiResolutionPrior", **whole)
+    assert "not trained for pictures at 1/4 and 1/2 of their size" in said
+    assert told("UndegradeMultiResolutionPrior", **{**whole, "levels": 1}) == []
+    (built_in,) = call("UndegradeLoadPixelPrior")
+    assert told("UndegradeMultiResolutionPrior", **{**whole, "prior": built_in}) == []

@@ -3,10 +3,11 @@
 import pretended_device
 import pytest
 import torch
+from node_calls import call
 
 from undegrade.pipelines import noise as module
 from undegrade.pipelines.measurement import Measurement, simulate
-from undegrade.pipelines.noise import per_sample_noise
+from undegrade.pipelines.noise import damage_seed, per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.subdaps import SamplerOptions
@@ -35,6 +36,16 @@ def test_seeds_and_draws_are_independent_and_normal():
     assert both.mean(1).abs().max() < 5 / n**0.5
     correlation = both @ both.T / n
     assert (correlation - torch.eye(6)).abs().max() < 5 * (2 / n) ** 0.5
+
+
+def test_the_noise_of_a_damage_is_not_that_of_a_sampler_with_the_same_seed():
+    """Whether the damage is Degrade Image's or the real-world chain's."""
+    first = per_sample_noise([0])(torch.empty(1, 3, 32, 32))
+    m = call("UndegradeDegradeImage", image=torch.full((1, 32, 32, 3), 0.5),
+             operator=call("UndegradeGaussianBlur")[0], noise_level=0.1, seed=0)[1]
+    both = torch.stack([(m.y[0] / 0.1).flatten(), first.flatten()])
+    assert abs(torch.corrcoef(both)[0, 1]) < 0.1 and m.y.std() > 0.08
+    assert len({damage_seed(s) for s in range(100)}) == 100
 
 
 def test_no_global_state_is_read_or_changed():

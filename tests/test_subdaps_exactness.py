@@ -101,7 +101,7 @@ def assert_law(samples: torch.Tensor, mean: torch.Tensor, cov: torch.Tensor) -> 
 
 @pytest.mark.parametrize("name", UPDATES)
 def test_samples_follow_the_law_of_the_chain(draw, name):
-    y, n = draw(1, *SIZE), 1500 if name == "maximum" else 4000
+    y, n = draw(1, *SIZE), 3000 if name == "langevin" else 1500
     noise = per_sample_noise(range(n))
     if name == "langevin":  # many draws: one generator for all
         generator = torch.Generator().manual_seed(5)

@@ -44,15 +44,15 @@ def test_options_on_the_command_line(capsys):
 def test_smoke_noise_predictor(tmp_path, monkeypatch):
     small(monkeypatch)
     arguments = ["--out", str(tmp_path), "--canvases", "3", "--side", "32", "--batch", "8"]
-    arguments += ["--widths", "16,24", "--steps", "120", "--rate", "1e-2", "--warm-up", "5"]
-    assert noise_predictor.main([*arguments, "--validate-every", "30", "--average", "0.9"]) == 0
+    arguments += ["--widths", "16,24", "--steps", "44", "--rate", "2e-2", "--warm-up", "5"]
+    assert noise_predictor.main([*arguments, "--validate-every", "11", "--average", "0.9"]) == 0
     losses = [float(r["square"]) + float(r["edges"]) for r in rows(tmp_path)]
     assert len(losses) == 4 and losses[-1] < 0.97 * losses[0], losses
     made = load_noise_predictor(tmp_path / "predictor.safetensors")
     assert made.predict(torch.zeros(1, 3, 8, 8), torch.tensor([0.3]))[0].shape == (1, 3, 32, 32)
     _, said = read_tensors(tmp_path / "predictor.safetensors")
-    assert said["seed"] == "0" and said["samples"] == "960" and "no photographs" in said["data"]
-    assert sorted(p.name for p in (tmp_path / "pictures").iterdir())[0] == "00000030.png"
+    assert said["seed"] == "0" and said["samples"] == "352" and "no photographs" in said["data"]
+    assert sorted(p.name for p in (tmp_path / "pictures").iterdir())[0] == "00000011.png"
 
 
 def small(monkeypatch) -> None:
@@ -66,13 +66,13 @@ def small(monkeypatch) -> None:
 def test_smoke_prior(tmp_path, monkeypatch):
     small(monkeypatch)
     arguments = ["--out", str(tmp_path), "--canvases", "3", "--side", "32", "--batch", "8"]
-    arguments += ["--widths", "16,24", "--steps", "60", "--rate", "3e-3", "--warm-up", "5"]
-    assert prior.main([*arguments, "--validate-every", "15", "--average", "0.9"]) == 0
+    arguments += ["--widths", "16,24", "--steps", "32", "--rate", "6e-3", "--warm-up", "5"]
+    assert prior.main([*arguments, "--validate-every", "8", "--average", "0.9"]) == 0
     losses = [float(r["loss"]) for r in rows(tmp_path)]
     assert losses[-1] < 0.9 * losses[0], losses
     made = load_pixel_prior(tmp_path / "prior.safetensors")
     assert made.spec.trained_factors == (1, 2, 4) and made.spec.multiple_of == 4
-    onward = [*arguments, "--steps", "62", "--like", str(tmp_path / "prior.safetensors")]
+    onward = [*arguments, "--steps", "34", "--like", str(tmp_path / "prior.safetensors")]
     assert prior.main([*onward, "--out", str(tmp_path / "on"), "--widths", "16,40"]) == 0
     wider = load_pixel_prior(tmp_path / "on" / "prior.safetensors")
     assert wider.spec.multiple_of == 4 and wider.network.enc[1][0].a.out_channels == 40

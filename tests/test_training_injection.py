@@ -184,7 +184,7 @@ def test_untrained_it_is_stablesr_and_gains_matter_afterwards(folder):
 
 def test_smoke_feature_injection(folder, tmp_path):
     given = ["--batch", "2", "--rate", "3e-2", "--warm-up", "1", "--average", "0.5"]
-    given += ["--steps", "12", "--validate-every", "4", "--unknown", "0.2"]
+    given += ["--steps", "10", "--validate-every", "5", "--unknown", "0.2"]
     assert feature_injection.main(arguments(folder, tmp_path, *given)) == 0
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
@@ -194,8 +194,8 @@ def test_smoke_feature_injection(folder, tmp_path):
     loaded, said = read_injection(file), read_tensors(file)[1]
     loaded.check(module)
     assert len(loaded.network.phi) == 4 and loaded.module == "module.ckpt"
-    assert said["command"].startswith("python training feature_injection --steps 12 --batch 2")
-    assert said["samples"] == "24" and said["prior"] == "tiny" and "S-Lab" in said["license"]
+    assert said["command"].startswith("python training feature_injection --steps 10 --batch 2")
+    assert said["samples"] == "20" and said["prior"] == "tiny" and "S-Lab" in said["license"]
     assert "no photographs" in said["data"] and "StableSR" in said["degradation"]
     scores = json.loads(said["held_out_scores"])
     assert scores["held_out"] == pytest.approx(rows[-1]["held_out"], rel=1e-4)

@@ -155,7 +155,7 @@ def published(tmp_path):
 def test_a_published_predictor_is_trained_further_on_latents(folder, published, tmp_path):
     out = tmp_path / "run"
     given = ["--prior", str(folder), "--like", str(published), "--starts", "listed"]
-    given += ["--out", str(out), "--steps", "15", "--rate", "3e-3", "--validate-every", "5"]
+    given += ["--out", str(out), "--steps", "8", "--rate", "6e-3", "--validate-every", "4"]
     assert script.main([*SHORT, *given, "--average", "0.5"]) == 0
     with (out / "metrics.csv").open(newline="") as file:
         losses = [float(row["square"]) + float(row["edges"]) for row in csv.DictReader(file)]

@@ -27,7 +27,9 @@ app.registerExtension({
     const onExecuted = nodeType.prototype.onExecuted;
     nodeType.prototype.onExecuted = function (message) {
       onExecuted?.apply(this, arguments);
-      if (message?.text) resultWidget(this).value = message.text.join("\n");
+      const said = message?.text?.join("\n"); // empty: nothing to say, and nothing left of before
+      const shown = this.widgets?.some((widget) => widget.name === "result");
+      if (said || (said === "" && shown)) resultWidget(this).value = said;
     };
   },
 });
