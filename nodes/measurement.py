@@ -216,7 +216,7 @@ class BoxMaskNode:
 
 def remember(m: Measurement, layout: Layout) -> PictureMeasurement:
     """The measurement with the layout its picture came in."""
-    return PictureMeasurement(m.y, m.operator, m.noise_level, layout)
+    return PictureMeasurement(m.y, m.operator, m.noise_level, m.size, layout)
 
 
 def changes_size(operator: Operator, pixels: Tensor) -> bool:

@@ -34,8 +34,11 @@ SHARED = {
 DownscaleNode = options_node(
     Downscale,
     SHARED,
-    "A picture made smaller by a whole factor, antialiased. The measurement of super-resolution.",
+    "A picture made smaller by any factor, antialiased. The measurement of super-resolution: "
+    "what is restored from a small picture is one that becomes it when made smaller.",
     "super-resolution",
+    "upscale",
+    "enlarge",
     "reduce",
     "resize",
     "low resolution",

@@ -20,6 +20,8 @@ class Measurement:
     operator:    A, from images (B, C, H, W) to the shape of y.
     noise_level: standard deviation of the measurement's noise in [-1, 1] units (0.05 is 6.4 of
     255), > 0.
+    size:        (H, W) of the picture that was measured, where it is known; several sizes may lead
+    to the same y.
     Raises `ValueError` for a y that is not (B, C, h, w) or not finite, or a noise level that is not
     positive.
     """
@@ -27,6 +29,7 @@ class Measurement:
     y: Tensor
     operator: Operator
     noise_level: float
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_image(self.y, "The measurement")
@@ -47,9 +50,8 @@ class Measurement:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(H, W) of the picture that was measured."""
-        return self.operator.input_size(*self.y.shape[-2:])
-
+        """(H, W) of the picture that was measured: as known, or as the operator has it."""
+        return self.size or self.operator.input_size(*self.y.shape[-2:])
 
     def sample(self, b: int) -> Measurement:
         """That of sample b alone."""
@@ -65,7 +67,8 @@ def simulate(x0: Tensor, operator: Operator, noise_level: float, noise: Noise) -
     """
     clean = degraded(x0, operator)
     y = operator.observe(clean + noise_level * noise(clean))
-    return Measurement(y, operator, noise_level)
+    height, width = x0.shape[-2:]
+    return Measurement(y, operator, noise_level, (height, width))
 
 
 def degraded(x0: Tensor, operator: Operator) -> Tensor:

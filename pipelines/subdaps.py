@@ -34,6 +34,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.codec import IDENTITY, Codec
@@ -182,8 +183,10 @@ def noised(x: Tensor, std: float, noise: Noise) -> Tensor:
 
 def guessed(measurement: Measurement, canvas: tuple[int, int], factor: int, codec: Codec) -> Tensor:
     """The operator's guess, continued to the canvas and reduced, as a state without noise."""
-    guess = pad_reflect(measurement.operator.guess(measurement.y), *canvas)
-    return codec.encode(pool(guess, factor))
+    guess, size = measurement.operator.guess(measurement.y), measurement.image_size
+    if tuple(guess.shape[-2:]) != size:
+        guess = F.interpolate(guess, size=size, mode="bicubic", align_corners=False)
+    return codec.encode(pool(pad_reflect(guess, *canvas), factor))
 
 
 def transition(

@@ -59,7 +59,7 @@ LINEAR = {
     **{
         f"{kind} / {f}": Case(lambda kind=kind, f=f: Downscale(f, kind), size)
         for kind in ("bicubic", "bilinear", "area")
-        for f, size in ((2, (38, 30)), (3, (36, 30)), (4, (36, 32)), (8, (40, 32)))
+        for f, size in (*((f, (38, 30)) for f in (1.5, 2, 2.5)), (3, (36, 30)), (4, (36, 32)))
     },
     "mask": Case(lambda: Inpainting(mask(37, 31))),
     "mask per sample": Case(lambda: Inpainting(mask(37, 31, 3))),
@@ -73,6 +73,9 @@ LINEAR = {
     ),
     "downscale through a level": Case(
         lambda: Compose((NearestUpsample(4), Crop(36, 30), Downscale(3))), (10, 8)
+    ),
+    "any size through a level": Case(
+        lambda: Compose((NearestUpsample(2), Crop(37, 31), Downscale(4))), (20, 16)
     ),
     "mask through a level": Case(
         lambda: Compose((NearestUpsample(2), Crop(37, 31), Inpainting(mask(37, 31)))), (20, 16)

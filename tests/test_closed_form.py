@@ -21,6 +21,7 @@ EXACT = {
         (1, 4, 6),
     ),
     "downscale": (lambda: Downscale(2), (1, 8, 12)),
+    "downscale by any factor": (lambda: Downscale(1.5), (1, 7, 11)),
     "downscale through levels": (
         lambda: Compose((NearestUpsample(2), Crop(12, 20), Downscale(4))),
         (1, 8, 12),

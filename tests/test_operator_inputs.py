@@ -47,7 +47,7 @@ REFUSED_WHEN_MADE = {
     "even side": (lambda: RandomMotionBlur(side=60), "side is 60; give an odd number such as 61"),
     "too intense": (lambda: RandomMotionBlur(intensity=1.5), "intensity is 1.5; give a number in"),
     "negative seed": (lambda: RandomMotionBlur(seed=-1), "seed is -1; give a number in"),
-    "factor of one": (lambda: Downscale(1), r"factor is 1; give a number in \[2, 8\]"),
+    "factor of one": (lambda: Downscale(1), r"factor is 1; give a number in \[1.01, 8.0\]"),
     "unknown filter": (lambda: Downscale(4, "lanczos"), "kernel is 'lanczos'; choose one of"),
     "gain below one": (lambda: HDRClip(0.5), "gain is 0.5; give a number in"),
     "quality of zero": (lambda: JPEG(0), r"quality is 0; give a number in \[1, 100\]"),
@@ -68,11 +68,6 @@ REFUSED_WHEN_MADE = {
 REFUSED_WHEN_USED = {
     "mask of another size": (Inpainting(ones(1, 1, 10, 12)), PICTURE, "12x10 .* image is 10x12"),
     "mask of another batch": (Inpainting(ones(3, 1, 12, 10)), PICTURE, "3 picture.* for 2; make"),
-    "factor that does not divide": (
-        Downscale(4),
-        PICTURE,
-        "10x12 pixels, which 4 .* crop it to 8x12",
-    ),
     "picture below the factor": (
         Downscale(8),
         PICTURE[..., :4, :4],
@@ -157,3 +152,4 @@ def test_the_smallest_pictures(size, draw):
         assert operator.guess(y).shape == x.shape
     assert Downscale(2)(draw(1, 1, 2, 2)).shape == (1, 1, 1, 1)
     assert Downscale(8)(draw(1, 1, 8, 16)).shape == (1, 1, 1, 2)
+    assert Downscale(1.3)(draw(1, 1, 1, 2)).shape == (1, 1, 1, 2)

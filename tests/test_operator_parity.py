@@ -80,13 +80,17 @@ def test_official_border_by_its_definition():
     assert largest_gap(operator(x), expected) < 1e-6
 
 
-@pytest.mark.parametrize("factor", [2, 3, 4, 5, 8])
+SIDES = {2: (6, 2), 3: (9, 3), 4: (11, 6), 5: (15, 5), 8: (24, 8), 1.5: (8, 13), 2.5: (12, 7)}
+
+
+@pytest.mark.parametrize("factor", SIDES)
 @pytest.mark.parametrize("kind", ["bicubic", "bilinear", "area"])
 def test_downscale_by_its_taps(factor, kind):
-    def weight(t):
-        t = abs(t)
-        if kind == "area":
-            return float(t < 0.5)
+    def weight(distance, s):
+        t = abs(distance) / s
+        if kind == "area":  # of the pixel's unit length, what lies in the output's
+            low, high = max(distance - 0.5, -s / 2), min(distance + 0.5, s / 2)
+            return max(high - low, 0.0)
         if kind == "bilinear":
             return max(1 - t, 0.0)
         if t <= 1:
@@ -94,27 +98,26 @@ def test_downscale_by_its_taps(factor, kind):
         return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2 if t <= 2 else 0.0
 
     def matrix(n):
-        rows = np.zeros((n // factor, n))
-        for i in range(n // factor):
-            centre = factor * i + (factor - 1) / 2
-            taps = {
-                j: weight((j - centre) / factor)
-                for j in range(math.floor(centre - 2 * factor), math.ceil(centre + 2 * factor) + 1)
-            }
+        count = math.floor(n / factor + 0.5)
+        s = n / count
+        rows = np.zeros((count, n))
+        for i in range(count):
+            centre = s * (i + 0.5) - 0.5
+            reach = range(math.floor(centre - 2 * s), math.ceil(centre + 2 * s) + 1)
+            taps = {j: weight(j - centre, s) for j in reach}
             for j, w in taps.items():
                 while not 0 <= j < n:  # reflect at -1/2 and n - 1/2
                     j = -1 - j if j < 0 else 2 * n - 1 - j
                 rows[i, j] += w / sum(taps.values())
         return torch.from_numpy(rows)
 
-    height, width = 3 * factor, factor
-    expected = torch.einsum(
-        "ia,nab,jb->nij", matrix(height), units(height, width)[:, 0], matrix(width)
-    )
+    height, width = SIDES[factor]
+    rows, columns = matrix(height), matrix(width)
+    expected = torch.einsum("ia,nab,jb->nij", rows, units(height, width)[:, 0], columns)
     operator = Downscale(factor, kind)
     assert largest_gap(operator(units(height, width))[:, 0], expected) < 1e-12
     flat = torch.full((1, 3, height, width), 0.37)
-    assert largest_gap(operator(flat), torch.full((1, 3, 3, 1), 0.37)) < 1e-6
+    assert largest_gap(operator(flat), torch.full((1, 3, *expected.shape[1:]), 0.37)) < 1e-6
 
 
 def test_masks_crops_and_enlargements():
