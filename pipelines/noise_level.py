@@ -77,10 +77,18 @@ def noise_level(picture: Tensor) -> float:
     stride = math.ceil(math.sqrt(count / MOST_PATCHES))
     patches = F.unfold(picture[None], patch, stride=stride)[0]  # (r, count)
     patches = patches - patches.mean(1, keepdim=True)
-    eigenvalues = torch.linalg.eigvalsh(patches @ patches.T / patches.shape[1])  # ascending
+    eigenvalues = torch.linalg.eigvalsh(patches @ patches.T / patches.shape[1])
+    return math.sqrt(max(even_mean(eigenvalues), 0.0))
+
+
+def even_mean(eigenvalues: Tensor) -> float:
+    """tau: the mean of the m smallest, with the largest m where it is not above their median.
+
+    eigenvalues: (r,) float64, ascending.
+    """
     m = torch.arange(1, len(eigenvalues) + 1)
     means = eigenvalues.cumsum(0) / m
     medians = (eigenvalues[(m - 1) // 2] + eigenvalues[m // 2]) / 2
     even = means <= medians * (1 + 1e-9)
     even[0] = True
-    return math.sqrt(max(float(means[even][-1]), 0.0))
+    return float(means[even][-1])

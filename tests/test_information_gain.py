@@ -23,6 +23,7 @@ from undegrade.pipelines.information_gain import (
 )
 from undegrade.pipelines.region_calibration import (
     EVERY_STEP,
+    Curves,
     calibrate,
     forecast,
     predicted_evaluations,
@@ -131,6 +132,16 @@ def test_spans_hold_on_every_grid_and_the_closed_form_is_near():
     for steps, spans in found.items():
         assert spans.loss == pytest.approx(math.log(5 / 0.02) / 2 / steps, rel=0.15)
         assert spans.sigmas == tuple(karras(steps, 5.0, 0.02).tolist())
+
+
+def test_the_loss_is_read_at_the_step_that_follows():
+    """h = ln 2, then 2 ln 2: tile k loses (2 ln 2)^2 (0.3 k / ln 2) / 2, whatever it changes last."""
+    change = torch.arange(1, 9).double()[:, None] * torch.tensor([0.0, 0.3, 0.7]).double()
+    sigmas = torch.tensor([8.0, 4.0, 1.0]).double()
+    spans = Curves(change, torch.zeros(8, 3).double(), sigmas, 1.0).spans
+    way = torch.quantile(torch.arange(1, 9).double(), 0.9).item()
+    assert spans.full_reference == pytest.approx(way)
+    assert spans.loss == pytest.approx(0.6 * math.log(2) * 7 / way), "the lower of the worst two"
 
 
 def test_the_forecast_is_near_what_a_run_takes():

@@ -6,7 +6,7 @@ import pytest
 import skimage.data
 import torch
 
-from undegrade.pipelines.noise_level import estimate_noise_level, patch_side
+from undegrade.pipelines.noise_level import estimate_noise_level, even_mean, patch_side
 
 LEVELS = (0.02, 0.05, 0.1, 0.2)
 
@@ -48,6 +48,17 @@ def test_noise_alone_in_small_pictures(size, noise):
     estimates = estimate_noise_level(0.1 * noise(12, 3, *size)) / 0.1
     assert 0.88 < estimates.mean() < 1.02
     assert estimates.std() < 0.1
+
+
+def test_the_mean_of_the_smallest_is_held_against_their_median():
+    """Two thirds of the directions are noise of variance 1, one third of the picture 4 to 5: their
+    mean, 2.5, is no noise, and the largest m that counts has a mean of 1."""
+    eigenvalues = torch.cat([torch.ones(8), torch.linspace(4, 5, 4)]).double()
+    assert even_mean(eigenvalues) == pytest.approx(1.0, abs=1e-6)
+    spread = torch.tensor([0.9, 0.95, 1.0, 1.05, 1.1, 9.0]).double()
+    assert even_mean(spread) == pytest.approx(1.0, abs=1e-6)
+    even = torch.tensor([1.0, 2.0, 2.5, 2.6]).double()  # medians 1, 1.5, 2, 2.25; means to 2.025
+    assert even_mean(even) == pytest.approx(2.025)
 
 
 def test_flat_pictures_have_no_noise(noise):

@@ -108,6 +108,16 @@ def test_saturated_regions_leave_with_their_best():
     assert leaves(StepPolicy(), [2, 2, -5, -5, -5])[0] is None
 
 
+@pytest.mark.parametrize(("lost", "leaves"), [(1.9, False), (2.1, True)])
+def test_a_region_leaves_when_it_has_lost_more_than_two_thresholds(lost, leaves):
+    """After its second falling evaluation; the best was 0."""
+    policy, falls = StepPolicy(mode="paper", early_exit=True), math.atanh(-1.05 * TAU)
+    region = settled(falling=1, quality=-(lost - 1.05) * TAU, best=0.0)
+    assert policy.decide(region, 0.0, falls, LATE, SPANS).leave is leaves
+    first = settled(falling=0, quality=-(lost - 1.05) * TAU, best=0.0)
+    assert not policy.decide(first, 0.0, falls, LATE, SPANS).leave
+
+
 def test_quality_falls_over_long_intervals_too():
     """The gain is per base step: what is lost is the gain times the way."""
     at = replace(LATE, steps=4)
