@@ -26,7 +26,7 @@ import pack
 from photos import EVALUATION, FILES, SIDE
 from PIL import Image
 
-WORKFLOWS = ("super_resolution_x4", "motion_deblur", "random_inpainting")
+WORKFLOWS = ("demo_super_resolution_x4", "demo_motion_deblur", "demo_random_inpainting")
 ENGINES = {
     "local": (),
     "ray 1": ("--engine", "ray"),
@@ -128,7 +128,7 @@ def same_files(place: Path, count: int, kills: int, steps: str) -> tuple[list[li
     source = place / "photos"
     write_windows(source, count)
     for name in WORKFLOWS:
-        workflow = pack.ROOT / "workflows" / f"{name}.json"
+        workflow = pack.workflow(name)
         truth: dict[str, bytes] = {}
         for engine, options in ENGINES.items():
             words = (*options, "--set", f"UndegradePosteriorSampler.steps={steps}")
@@ -172,7 +172,7 @@ def overhead(place: Path, count: int = 9) -> dict[str, float]:
 
     worker.Collector, driver.Driver = Timed, Marked  # type: ignore[misc]
     write_windows(place / "few", count)
-    workflow = pack.ROOT / "workflows" / f"{WORKFLOWS[0]}.json"
+    workflow = pack.workflow(WORKFLOWS[0])
     if main(["batch", str(workflow), "--quiet", "--input", str(place / "few"),
              "--output", str(place / "timed")]):
         raise RuntimeError("the run failed")
@@ -199,7 +199,7 @@ def together(place: Path, steps: str, count: int = 32) -> dict[str, float]:
     """Pictures per second of 64x64 windows, alone and eight to a network call."""
     source, found = place / "small", {}
     write_windows(source, count, 64)
-    workflow = pack.ROOT / "workflows" / f"{WORKFLOWS[0]}.json"
+    workflow = pack.workflow(WORKFLOWS[0])
     for rows in ("1", "8"):
         out = place / f"together {rows}"
         words = ("--together", rows, "--set", f"UndegradePosteriorSampler.steps={steps}")

@@ -35,9 +35,9 @@ from undegrade.pipelines.metrics import psnr, ssim
 from undegrade.pipelines.operators.blur import Blur
 
 WORKFLOWS = {
-    "super_resolution_x4": "super-resolution x4",
-    "motion_deblur": "motion deblurring",
-    "random_inpainting": "inpainting 70 %",
+    "demo_super_resolution_x4": "super-resolution x4",
+    "demo_motion_deblur": "motion deblurring",
+    "demo_random_inpainting": "inpainting 70 %",
 }
 DEFAULT_PHOTOS = ("astronaut", "chelsea", "coffee")
 TV_ITERATIONS = 50, 250  # within 0.1 dB of the converged picture
@@ -153,7 +153,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("output"))
     parser.add_argument("--photo", action="append", choices=EVALUATION, help="may be repeated")
-    parser.add_argument("--workflows", type=Path, default=pack.ROOT / "workflows")
+    parser.add_argument("--workflows", type=Path, default=pack.ROOT / "workflows" / "demo")
     options = parser.parse_args()
     torch.set_num_threads(1)  # more gain little on small pictures, and stall on a busy machine
     options.output.mkdir(parents=True, exist_ok=True)

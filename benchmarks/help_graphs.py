@@ -18,14 +18,14 @@ from help_pictures import DOCS, LIMIT
 from PIL import Image
 
 WORKFLOWS = {
-    "LoadDiffusersPrior": "diffusers_prior",
-    "PriorFromGuider": "prior_from_checkpoint",
-    "NonlinearBlur": "nonlinear_deblur",
-    "RegionAdaptiveSamplerStock": "region_adaptive_checkpoint",
-    "StableSRModule": "stablesr",
-    "LoadFeatureInjection": "stablesr",
-    "PredictedNoise": "invsr_one_step",
-    "InversionSigmas": "invsr_one_step",
+    "LoadDiffusersPrior": "Use a diffusers folder",
+    "PriorFromGuider": "Use a checkpoint",
+    "NonlinearBlur": "demo_nonlinear_deblur",
+    "RegionAdaptiveSamplerStock": "Use AdaDiffSR with a checkpoint",
+    "StableSRModule": "Use StableSR",
+    "LoadFeatureInjection": "Use StableSR",
+    "PredictedNoise": "Use InvSR in one step",
+    "InversionSigmas": "Use InvSR in one step",
 }
 WIDTH = 720  # pixels, the most of a picture
 READY = """() => window.app?.extensionManager && window.app.graph && window.app.canvas
@@ -97,7 +97,7 @@ def graphs(url: str, names: list[str]) -> None:
 
 def save(name: str, page: Any) -> None:
     """Screenshot of a node and its neighbours."""
-    workflow = json.loads((pack.ROOT / "workflows" / f"{WORKFLOWS[name]}.json").read_text())
+    workflow = json.loads(pack.workflow(WORKFLOWS[name]).read_text())
     clip = page.evaluate(NEIGHBOURS, [workflow, f"Undegrade{name}"])
     page.wait_for_timeout(1000)
     image = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")

@@ -27,6 +27,12 @@ def load_pack() -> None:
     spec.loader.exec_module(pack)
 
 
+def workflow(name: str) -> Path:
+    """The shipped workflow of a name."""
+    (path,) = (ROOT / "workflows").rglob(f"{name}.json")
+    return path
+
+
 def machine() -> dict[str, Any]:
     """What a figure depends on beside the code: cores, threads and versions."""
     import torch

@@ -28,10 +28,11 @@ from undegrade.headless.load import load
 from undegrade.headless.pack import Pack
 
 WORKFLOWS = (
-    "daps_and_subdaps", "dps", "hdr_recovery", "inversion_built_in", "jpeg_repair",
-    "large_photo_tiles", "motion_deblur", "phase_retrieval", "random_inpainting",
-    "region_adaptive_regressor", "region_adaptive_super_resolution", "super_resolution_x4",
-    "trajectory", "uncertainty_map",
+    "demo_daps_and_subdaps", "demo_dps", "demo_hdr_recovery", "demo_jpeg_repair",
+    "demo_motion_deblur", "demo_phase_retrieval", "demo_random_inpainting",
+    "demo_super_resolution_x4", "demo_trajectory", "demo_uncertainty_map",
+    "Enlarge a small bad picture", "Use AdaDiffSR", "Use AdaDiffSR with its regressor",
+    "Use tiles on a large photo",
 )  # fmt: skip
 SMALL = {  # enough to run every node, for a picture of 48x40
     "UndegradePosteriorSampler": {"steps": 4, "samples": 2},
@@ -55,7 +56,7 @@ class Quiet:
 
 def pictures(name: str, folder: Path) -> dict[str, Tensor]:
     """Every IMAGE that a workflow saves, by the workflow and the node that made it."""
-    path = pack.ROOT / "workflows" / f"{name}.json"
+    path = pack.workflow(name)
     loaded = Pack.load()
     catalog = loaded.catalog(Folders.around(path, folder))
     graph: Graph = load(path, catalog).graph()

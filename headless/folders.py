@@ -42,9 +42,11 @@ class Folders:
 
     @classmethod
     def around(cls, workflow: Path, output: Path) -> "Folders":
-        """Look beside the workflow, in its ``input`` or ``inputs`` folder, then where we are."""
+        """Look beside the workflow, in its ``input`` or ``inputs`` folder or that of the folder
+        above, then where we are."""
         home = Path(os.path.realpath(workflow)).parent
-        return cls(output, (home, home / "input", home / "inputs", Path.cwd()))
+        inputs = home / "input", home / "inputs", home.parent / "input"
+        return cls(output, (home, *inputs, Path.cwd()))
 
     def give(self, file: Path) -> str:
         """Take a file from the user; returns the name under which the workflow may ask for it."""

@@ -16,7 +16,7 @@ from undegrade.models.prior import PriorSpec
 from undegrade.pipelines.noise import per_sample_noise
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = ROOT / "workflows" / "super_resolution_x4.json"
+SHIPPED = ROOT / "workflows" / "demo" / "demo_super_resolution_x4.json"
 QUICK = ("--set", "UndegradePosteriorSampler.steps=2")
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -11,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 NODES = (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
-WORKFLOWS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
+WORKFLOWS = {path.stem for path in (ROOT / "workflows").rglob("*.json")}
 
 
 def section(title: str) -> str:
@@ -20,9 +21,13 @@ def section(title: str) -> str:
 
 def rows(text: str) -> list[list[str]]:
     """The cells of a section's tables, without their heads and rules."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table(text)]
+
+
+def table(text: str) -> list[str]:
+    """The lines of a section's tables, without their heads and rules."""
     tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
-    lines = [line for table in tables for line in table.splitlines()[2:]]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [line for found in tables for line in found.splitlines()[2:]]
 
 
 def headings(page: Path) -> set[str]:
@@ -35,7 +40,7 @@ def headings(page: Path) -> set[str]:
 def test_links_and_pictures_lead_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text(encoding="utf-8")):
         file, _, anchor = target.partition("#")
-        there = (page.parent / file).resolve() if file else page
+        there = (page.parent / unquote(file)).resolve() if file else page
         assert there.is_file(), target
         assert not anchor or anchor in headings(there), target
 
@@ -53,7 +58,8 @@ def test_every_node_is_listed_once():
 
 
 def test_every_workflow_is_recommended_for_something():
-    named = set(re.findall(r"`(\w+)`", section("Which node for which damage")))
+    lines = table(section("Which node for which damage"))
+    named = set(re.findall(r"`([\w -]+)`", "\n".join(lines)))
     assert named == WORKFLOWS
 
 
@@ -70,4 +76,4 @@ def test_recommended_nodes_exist():
 def test_pictures_are_light():
     for page in PAGES:
         used = set(re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")))
-        assert sum((page.parent / target).stat().st_size for target in used) <= 1_500_000
+        assert sum((page.parent / unquote(target)).stat().st_size for target in used) <= 1_500_000

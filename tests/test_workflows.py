@@ -16,9 +16,15 @@ from undegrade.headless.stock import stock_classes, stock_titles
 from undegrade.headless.validation import validate
 
 FOLDER = Path(__file__).resolve().parent.parent / "workflows"
-WORKFLOWS = sorted(FOLDER.glob("*.json"))
-NEEDS_WEIGHTS = {"nonlinear_deblur": "GOPRO_wVAE.pth", "diffusers_prior": "a diffusers folder"}
+WORKFLOWS = sorted(FOLDER.rglob("*.json"))
+DEMO = FOLDER / "demo"
+STILL = {"deblur_your_photo", "jpeg_repair"}  # to be rewritten
+NEEDS_WEIGHTS = {
+    "demo_nonlinear_deblur": "GOPRO_wVAE.pth",
+    "Use a diffusers folder": "a diffusers folder",
+}
 COMFYUI = json.loads((Path(__file__).parent / "comfyui_nodes.json").read_text())  # of 0.3.64
+DEGRADES = ("UndegradeDegradeImage", "UndegradeRealWorldDegradation")
 LEGIBLE, TITLE = 0.7, 30  # of the canvas: a zoom at which text is drawn well; pixels above a node
 SMALL = {  # enough to run every node, for a picture of 48x40
     "UndegradePosteriorSampler": {"steps": 3, "samples": 2},
@@ -53,6 +59,23 @@ def needs_comfyui(path: Path) -> bool:
 
 def nodes_of(path: Path) -> list[dict]:
     return json.loads(path.read_text())["nodes"]
+
+
+@each
+def test_only_a_demonstration_spoils_the_picture_and_says_so(path):
+    graph = json.loads(path.read_text())
+    spoilt = spoils(graph["nodes"])
+    if path.stem in STILL:
+        pytest.skip("takes no picture as it is yet")
+    assert (path.parent == DEMO) == path.stem.startswith("demo_") == bool(spoilt), spoilt
+    (note,) = [n["widgets_values"][0] for n in graph["nodes"] if n["type"] == "MarkdownNote"]
+    assert ("**A demonstration:**" in note) == bool(spoilt)
+
+
+def spoils(nodes: list[dict]) -> list[str]:
+    """The nodes that make a picture worse than it came."""
+    return [n["type"] for n in nodes if n["type"] in DEGRADES
+            or (n["type"] == "ImageScaleBy" and n["widgets_values"][1] < 1)]
 
 
 def test_every_node_of_the_pack_is_used():

@@ -21,7 +21,8 @@ from comfyui import checkout
 
 HERE = Path(__file__).resolve().parent
 FOLDER = checkout.PACK / "workflows"
-WORKFLOWS = sorted(FOLDER.glob("*.json"))
+TEMPLATES = sorted(FOLDER.glob("*.json"))  # those of the dialog
+WORKFLOWS = sorted(FOLDER.rglob("*.json"))
 WHEELS = [Path(part) for part in os.environ.get("COMFYUI_FRONTENDS", "").split(os.pathsep) if part]
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from browser.conftest import WORKFLOWS
+from browser.conftest import TEMPLATES
 from browser.test_opening import LEGIBLE, outside_the_page
 from PIL import Image
 
@@ -70,7 +70,7 @@ def test_the_templates_are_there_with_their_pictures(open_canvas):
     page.wait_for_timeout(2000)
     canvas.shoot("templates")
     search = shown.get_by_placeholder("Search")
-    for path in WORKFLOWS:
+    for path in TEMPLATES:
         search.fill(path.stem)
         with Image.open(path.with_suffix(".jpg")) as thumbnail:
             wanted = list(thumbnail.size)
@@ -92,7 +92,7 @@ def chooser(open_canvas):
     canvas.close()
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_a_template_opens_whole_and_legible(chooser, path):
     page, workflow = chooser.page, json.loads(path.read_text())
     chooser.problems.clear()

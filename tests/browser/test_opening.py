@@ -86,7 +86,8 @@ def test_weights_that_are_missing_are_offered(server, open_canvas):
     missing.unlink()
     try:
         canvas = open_canvas()
-        canvas.load(json.loads((FOLDER / "invsr_one_step.json").read_text()), "invsr_one_step")
+        name = "Use InvSR in one step"
+        canvas.load(json.loads((FOLDER / f"{name}.json").read_text()), name)
         canvas.page.wait_for_timeout(1500)
         assert missing.name in "".join(canvas.complaints())
         if (details := canvas.page.get_by_role("button", name="View details")).count():

@@ -8,13 +8,13 @@ from browser.conftest import FOLDER
 from browser.test_opening import outside, overlaps
 
 SMALL = {
-    "motion_deblur": {"UndegradePosteriorSampler.steps": 6},
-    "daps_and_subdaps": {"UndegradePosteriorSampler.steps": 4,
+    "demo_motion_deblur": {"UndegradePosteriorSampler.steps": 6},
+    "demo_daps_and_subdaps": {"UndegradePosteriorSampler.steps": 4,
                          "UndegradeLangevinMeasurementUpdate.iterations": 3},
-    "inversion_built_in": {"UndegradeInversionSampler.steps": 3},
-    "region_adaptive_super_resolution": {"UndegradeRegionAdaptiveSampler.steps": 10,
+    "Enlarge a small bad picture": {"UndegradeInversionSampler.steps": 3},
+    "Use AdaDiffSR": {"UndegradeRegionAdaptiveSampler.steps": 10,
                                          "UndegradeCalibrateRegions.steps": 10},
-    "uncertainty_map": {"UndegradePosteriorSampler.steps": 4,
+    "demo_uncertainty_map": {"UndegradePosteriorSampler.steps": 4,
                         "UndegradePosteriorSampler.samples": 2},
 }  # fmt: skip
 SAMPLERS = ("UndegradePosteriorSampler", "UndegradeInversionSampler",
@@ -66,7 +66,7 @@ LOADED = """(box) => [...box.querySelectorAll("img")].every((image) => image.nat
 
 def click_run(canvas, name: str, tag: str) -> dict:
     """Open a workflow, press Run, wait for its end; returns what was seen while it ran."""
-    workflow = json.loads((FOLDER / f"{name}.json").read_text())
+    workflow = json.loads(next(FOLDER.rglob(f"{name}.json")).read_text())
     canvas.problems.clear()
     canvas.load(workflow, name)
     canvas.run(SET, SMALL[name])

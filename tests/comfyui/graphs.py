@@ -7,7 +7,8 @@ from undegrade.headless.load import load
 from undegrade.headless.signature import Catalog
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+PATHS = {path.stem: path for path in sorted(FOLDER.rglob("*.json"))}
+NAMES = list(PATHS)
 PREVIEWS = ("SaveImage", "PreviewImage")
 SMALL = {  # enough to run every node, for a picture of 48x40
     "UndegradeLoadDiffusersPrior": {"prompt": "a b"},
@@ -43,7 +44,7 @@ def graph(name: str, known: Catalog, settings: dict | None = None) -> dict:
 
     settings: node type -> widget -> value, `SMALL` if not given. Widgets that are linked stay so.
     """
-    made = load(FOLDER / f"{name}.json", known).graph().prompt()
+    made = load(PATHS[name], known).graph().prompt()
     prompt = {i: n for i, n in made.items() if n["class_type"] in known}  # notes are not sent
     for node in prompt.values():
         chosen = (SMALL if settings is None else settings).get(node["class_type"], {})

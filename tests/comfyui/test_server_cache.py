@@ -3,8 +3,9 @@
 import pytest
 from comfyui.graphs import downstream, graph
 
-NAMES = ("super_resolution_x4", "daps_and_subdaps", "region_adaptive_super_resolution",
-         "inversion_built_in", "uncertainty_map", "object_removal", "trajectory")  # fmt: skip
+NAMES = ("demo_super_resolution_x4", "demo_daps_and_subdaps", "Use AdaDiffSR",
+         "Enlarge a small bad picture", "demo_uncertainty_map", "object_removal",
+         "demo_trajectory")  # fmt: skip
 CHANGED = ("seed", "noise_level", "tolerance", "threshold", "strength", "gain", "max_skip", "std",
            "preconditioned", "width", "iterations")  # fmt: skip
 

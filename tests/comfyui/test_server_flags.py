@@ -10,7 +10,8 @@ from comfyui.test_server_workflows import COMFYUI_ONLY, PUBLISHED
 
 HALF = "--fp16-intermediates"
 BUILT_IN = sorted(set(NAMES) - set(COMFYUI_ONLY) - set(PUBLISHED))
-HOSTED = ["prior_from_checkpoint", "region_adaptive_checkpoint", "invsr_one_step", "stablesr"]
+HOSTED = ["Use a checkpoint", "Use AdaDiffSR with a checkpoint", "Use InvSR in one step",
+          "Use StableSR"]
 
 
 @pytest.fixture(scope="module")

@@ -41,10 +41,11 @@ def seeded(prompt, seed):
 
 
 CASES = {  # name -> (workflows, MiB that may be added)
-    "one graph": (["super_resolution_x4"], 3),
-    "five graphs in turn": (["deblur_your_photo", "region_adaptive_regressor", "uncertainty_map",
-                             "inversion_built_in", "daps_and_subdaps"], 12),
-    "a prior loaded anew": (["random_inpainting"], 100),  # it would be 280 if they all stayed
+    "one graph": (["demo_super_resolution_x4"], 3),
+    "five graphs in turn": (["deblur_your_photo", "Use AdaDiffSR with its regressor",
+                             "demo_uncertainty_map", "Enlarge a small bad picture",
+                             "demo_daps_and_subdaps"], 12),
+    "a prior loaded anew": (["demo_random_inpainting"], 100),  # it would be 280 if they all stayed
 }  # fmt: skip
 
 

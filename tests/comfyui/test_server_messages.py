@@ -16,14 +16,14 @@ QUICKER = {
     "UndegradeCGMeasurementUpdate": {"iterations": 2},
 }
 CANCELLED = {  # workflow -> (the node that is stopped, settings, after how many calls)
-    "super_resolution_x4": ("UndegradePosteriorSampler", {}, 22),
-    "region_adaptive_regressor": ("UndegradeRegionAdaptiveSampler", {}, 5),
-    "region_adaptive_super_resolution": ("UndegradeCalibrateRegions", {}, 3),
-    "inversion_built_in": ("UndegradeInversionSampler", {"steps": 5}, 4),
-    "prior_from_checkpoint": ("UndegradePosteriorSampler", {}, 2),
-    "region_adaptive_checkpoint": ("SamplerCustomAdvanced", {}, 2),
+    "demo_super_resolution_x4": ("UndegradePosteriorSampler", {}, 22),
+    "Use AdaDiffSR with its regressor": ("UndegradeRegionAdaptiveSampler", {}, 5),
+    "Use AdaDiffSR": ("UndegradeCalibrateRegions", {}, 3),
+    "Enlarge a small bad picture": ("UndegradeInversionSampler", {"steps": 5}, 4),
+    "Use a checkpoint": ("UndegradePosteriorSampler", {}, 2),
+    "Use AdaDiffSR with a checkpoint": ("SamplerCustomAdvanced", {}, 2),
 }
-CHECKPOINTS = ("prior_from_checkpoint", "region_adaptive_checkpoint")  # slow enough when small
+CHECKPOINTS = ("Use a checkpoint", "Use AdaDiffSR with a checkpoint")  # slow enough when small
 
 
 def pictures(run, node):
@@ -49,7 +49,7 @@ def test_every_network_call_moves_the_bar_and_every_step_shows_its_picture(serve
         "UndegradeMultiResolutionPrior": {"levels": 1},
         "UndegradePosteriorSampler": {"steps": 4, "ode_steps": 2, "seed": 11},
     }
-    prompt = graph("super_resolution_x4", known, settings)
+    prompt = graph("demo_super_resolution_x4", known, settings)
     run, node = server.run(prompt), only(prompt, "UndegradePosteriorSampler")
     assert run.end == "success", run.error
     assert run.progress(node) == [(k, 8) for k in range(1, 9)]
@@ -61,7 +61,7 @@ def test_every_network_call_moves_the_bar_and_every_step_shows_its_picture(serve
 
 def test_a_quick_run_sends_no_picture_twice_nor_more_than_ten_a_second(server, known):
     settings = {"UndegradePosteriorSampler": {"steps": 28, "ode_steps": 3, "seed": 12}}
-    prompt = graph("super_resolution_x4", known, settings)
+    prompt = graph("demo_super_resolution_x4", known, settings)
     run, node = server.run(prompt), only(prompt, "UndegradePosteriorSampler")
     assert run.end == "success", run.error
     assert run.progress(node)[-1] == (84, 84)
@@ -74,10 +74,10 @@ def test_a_quick_run_sends_no_picture_twice_nor_more_than_ten_a_second(server, k
 @pytest.mark.parametrize(
     ("name", "node_type", "settings"),
     [
-        ("region_adaptive_regressor", "UndegradeRegionAdaptiveSampler", {"steps": 12}),
-        ("region_adaptive_super_resolution", "UndegradeCalibrateRegions", {"steps": 20}),
-        ("inversion_built_in", "UndegradeInversionSampler", {"steps": 5}),
-        ("uncertainty_map", "UndegradePosteriorSampler", {"steps": 5, "samples": 3}),
+        ("Use AdaDiffSR with its regressor", "UndegradeRegionAdaptiveSampler", {"steps": 12}),
+        ("Use AdaDiffSR", "UndegradeCalibrateRegions", {"steps": 20}),
+        ("Enlarge a small bad picture", "UndegradeInversionSampler", {"steps": 5}),
+        ("demo_uncertainty_map", "UndegradePosteriorSampler", {"steps": 5, "samples": 3}),
     ],
 )
 def test_every_sampler_reports(server, known, name, node_type, settings):
@@ -122,6 +122,6 @@ def test_cancel_stops_within_one_network_call(server, known, large, name, reques
     record_property(f"{name}: seconds from Cancel to the end", f"{ended - at:.2f}")
     record_property(f"{name}: seconds of the slowest call before", f"{slowest:.2f}")
     assert ended - at < 2 * slowest + 0.5
-    again = server.run(graph("super_resolution_x4", known, {"UndegradePosteriorSampler": {
+    again = server.run(graph("demo_super_resolution_x4", known, {"UndegradePosteriorSampler": {
         "steps": 2, "seed": int(1e6 * ended) % 2**32}}))  # fmt: skip
     assert again.end == "success", again.error

@@ -17,31 +17,31 @@ from undegrade import NODE_CLASS_MAPPINGS
 
 CHECKPOINT = "its model is a checkpoint, which only ComfyUI loads and samples"
 COMFYUI_ONLY = {
-    "invsr_five_steps": CHECKPOINT,
-    "invsr_large_photo": CHECKPOINT,
-    "invsr_one_step": CHECKPOINT,
-    "prior_from_checkpoint": CHECKPOINT,
-    "region_adaptive_checkpoint": CHECKPOINT,
-    "stablesr": CHECKPOINT,
-    "stablesr_trained_injection": CHECKPOINT,
-    "text_to_image_then_invsr": CHECKPOINT,
+    "Use InvSR in five steps": CHECKPOINT,
+    "Use InvSR on a large photo": CHECKPOINT,
+    "Use InvSR in one step": CHECKPOINT,
+    "Use a checkpoint": CHECKPOINT,
+    "Use AdaDiffSR with a checkpoint": CHECKPOINT,
+    "Use StableSR": CHECKPOINT,
+    "Use StableSR with your training": CHECKPOINT,
+    "Use InvSR on a painted picture": CHECKPOINT,
 }
 PUBLISHED = {  # name -> the loaders that ask for published weights
-    "diffusers_prior": {"UndegradeLoadDiffusersPrior"},
-    "nonlinear_deblur": {"UndegradeNonlinearBlur"},
+    "Use a diffusers folder": {"UndegradeLoadDiffusersPrior"},
+    "demo_nonlinear_deblur": {"UndegradeNonlinearBlur"},
     **{name: {"CheckpointLoaderSimple"} for name in COMFYUI_ONLY},
-    "invsr_five_steps": {"CheckpointLoaderSimple", "UndegradeLoadNoisePredictor"},
-    "invsr_large_photo": {"CheckpointLoaderSimple", "UndegradeLoadNoisePredictor"},
-    "invsr_one_step": {"CheckpointLoaderSimple", "UndegradeLoadNoisePredictor"},
-    "text_to_image_then_invsr": {"CheckpointLoaderSimple", "UndegradeLoadNoisePredictor"},
-    "stablesr": {"CheckpointLoaderSimple", "UndegradeStableSRModule"},
-    "stablesr_trained_injection": {
+    "Use InvSR in five steps": {"CheckpointLoaderSimple", "UndegradeLoadNoisePredictor"},
+    "Use InvSR on a large photo": {"CheckpointLoaderSimple", "UndegradeLoadNoisePredictor"},
+    "Use InvSR in one step": {"CheckpointLoaderSimple", "UndegradeLoadNoisePredictor"},
+    "Use InvSR on a painted picture": {"CheckpointLoaderSimple", "UndegradeLoadNoisePredictor"},
+    "Use StableSR": {"CheckpointLoaderSimple", "UndegradeStableSRModule"},
+    "Use StableSR with your training": {
         "CheckpointLoaderSimple", "UndegradeStableSRModule", "UndegradeLoadFeatureInjection",
     },
 }
 BY_PATH = {  # name -> (widget, file or folder below models)
-    "diffusers_prior": ("UndegradeLoadDiffusersPrior.folder", "diffusers/sd-turbo"),
-    "nonlinear_deblur": ("UndegradeNonlinearBlur.file", "blur_networks/GOPRO_wVAE.pth"),
+    "Use a diffusers folder": ("UndegradeLoadDiffusersPrior.folder", "diffusers/sd-turbo"),
+    "demo_nonlinear_deblur": ("UndegradeNonlinearBlur.file", "blur_networks/GOPRO_wVAE.pth"),
 }
 LOADERS = set().union(*PUBLISHED.values())
 SAMPLERS = ("UndegradePosteriorSampler", "UndegradeRegionAdaptiveSampler",
