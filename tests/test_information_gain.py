@@ -135,7 +135,7 @@ def test_spans_hold_on_every_grid_and_the_closed_form_is_near():
 
 
 def test_the_loss_is_read_at_the_step_that_follows():
-    """h = ln 2, then 2 ln 2: tile k loses (2 ln 2)^2 (0.3 k / ln 2) / 2, whatever it changes last."""
+    """h = ln 2, then 2 ln 2: tile k loses (2 ln 2)^2 (0.3 k / ln 2) / 2, however it ends."""
     change = torch.arange(1, 9).double()[:, None] * torch.tensor([0.0, 0.3, 0.7]).double()
     sigmas = torch.tensor([8.0, 4.0, 1.0]).double()
     spans = Curves(change, torch.zeros(8, 3).double(), sigmas, 1.0).spans
