@@ -14,6 +14,7 @@ from ..pipelines.apart import restore_apart
 from ..pipelines.corrector import COEFFICIENTS, Corrector
 from ..pipelines.measurement import Measurement
 from ..pipelines.noise import per_sample_noise
+from ..pipelines.schedule import Schedule
 from ..pipelines.step import Step
 from ..pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
 from ..pipelines.switch import SwitchRule, never
@@ -157,7 +158,7 @@ def run(
     )
     seeds = [seed + b for b in range(len(many))]
     noise = per_sample_noise(seeds) if together else [per_sample_noise([s]) for s in seeds]
-    correctors = {name: Corrector(name) for name in COEFFICIENTS}
+    correctors = correctors_of(schedule)
     kept: list[Step] = []
     step = None
     for step in (restore if together else restore_apart)(
@@ -171,7 +172,7 @@ def run(
         ode_steps=chosen.ode_steps,
         complementary=chosen.complementary,
     ):
-        for corrector in correctors.values():
+        for corrector in correctors:
             corrector.add(step)
         if keep_trajectory:
             kept.append(on_cpu(step))
@@ -181,7 +182,15 @@ def run(
     assert step is not None
     layout = getattr(measurement, "layout", Layout())
     image = to_image(picture(step.x0_hat, step.size, prior.codec), layout)
-    return image, RestorationTrajectory(tuple(kept), correctors, layout, prior)
+    states = [corrector.x_vp.cpu() for corrector in correctors]
+    both = dict(zip(COEFFICIENTS, states * (len(COEFFICIENTS) // len(states)), strict=True))
+    return image, RestorationTrajectory(tuple(kept), both, step.size, layout, prior)
+
+
+def correctors_of(schedule: Schedule) -> list[Corrector]:
+    """One for each kind of coefficients; a single one where no level was rounded, as they agree."""
+    rounded = not torch.equal(schedule.sigmas[:-1], schedule.grid)
+    return [Corrector(name) for name in (COEFFICIENTS if rounded else COEFFICIENTS[:1])]
 
 
 def too_few(steps: int) -> list[str]:

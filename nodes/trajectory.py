@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..models.codec import Codec, Identity
 from ..models.prior import Prior
-from ..pipelines.corrector import COEFFICIENTS, Corrector
+from ..pipelines.corrector import COEFFICIENTS, corrected
 from ..pipelines.operators.canvas import upsample
 from ..pipelines.step import Step
 from ..pipelines.subdaps import picture
@@ -30,11 +30,16 @@ SHOWN = {
 
 @dataclass(frozen=True, eq=False)
 class RestorationTrajectory:
-    """What RESTORATION_TRAJECTORY carries: the kept steps (none unless asked for), the correctors,
-    and the prior, whose codec decodes both."""
+    """What RESTORATION_TRAJECTORY carries, on the CPU: the kept steps (none unless asked for), the
+    correctors' states, and the prior, whose codec decodes both.
+
+    states: of each kind of coefficients, (B, C, h, w); one tensor for both where they agree.
+    size: (H, W) of the picture.
+    """
 
     steps: tuple[Step, ...]
-    correctors: dict[str, Corrector]
+    states: dict[str, Tensor]
+    size: tuple[int, int]
     layout: Layout
     prior: Prior
 
@@ -71,9 +76,10 @@ class TrajectoryCorrector:
     def correct(self, trajectory: RestorationTrajectory, coefficients: str) -> tuple[Tensor]:
         """The corrector's result; it ran beside the sampler."""
         expect(trajectory, RestorationTrajectory, "trajectory", "Posterior Sampler's trajectory")
-        corrector = trajectory.correctors[coefficients]
-        with decoding(trajectory.prior) as (codec, _):
-            return (to_image(corrector.result(codec), trajectory.layout),)
+        state = trajectory.states[coefficients]
+        with decoding(trajectory.prior) as (codec, device):
+            image = corrected(state.to(device), trajectory.size, codec)
+            return (to_image(image, trajectory.layout),)
 
 
 class TrajectoryPreview:

@@ -71,15 +71,24 @@ class Corrector:
         x_c, x0_y = upsample(x_c, grow), upsample(now.x0_y, grow)
         return r * x_c + i1 * following.x0_y + i2 * (following.x0_y - x0_y)
 
-    def result(self, codec: Codec = IDENTITY) -> Tensor:
-        """The corrected picture, (B, C, H, W) clipped to [-1, 1].
-
-        codec: the prior's; a latent run is decoded here. Raises `ValueError` before any step.
-        """
+    @property
+    def x_vp(self) -> Tensor:
+        """The corrected state in the paper's scale, (B, C, h, w). Raises `ValueError` before any
+        step."""
         if self.step is None or self.x_c is None:
             raise ValueError("The corrector has seen no step; run the sampler first.")
-        x_vp = self.x_c / (1 + self.step.sigma**2) ** 0.5
-        return picture(x_vp, self.step.size, codec).clamp(-1, 1)
+        return self.x_c / (1 + self.step.sigma**2) ** 0.5
+
+    def result(self, codec: Codec = IDENTITY) -> Tensor:
+        """The corrected picture so far; see `corrected`. codec: the prior's."""
+        x_vp = self.x_vp
+        assert self.step is not None
+        return corrected(x_vp, self.step.size, codec)
+
+
+def corrected(x_vp: Tensor, size: tuple[int, int], codec: Codec = IDENTITY) -> Tensor:
+    """The corrected picture, (B, C, H, W) clipped to [-1, 1]; a latent run is decoded here."""
+    return picture(x_vp, size, codec).clamp(-1, 1)
 
 
 def weights(now: Step, following: Step, coefficients: str) -> tuple[float, float, float]:

@@ -59,6 +59,8 @@ def test_inputs_are_not_changed():
 def test_a_run_without_a_kept_trajectory_holds_no_steps_and_can_be_corrected():
     image, trajectory = sampled(measured()[1])
     assert isinstance(trajectory, RestorationTrajectory) and trajectory.steps == ()
+    official, consistent = trajectory.states.values()
+    assert official is consistent and official.device.type == "cpu", "nothing is kept twice"
     assert call("UndegradeTrajectoryCorrector", trajectory=trajectory)[0].shape == image.shape
     with pytest.raises(ValueError, match="turn keep_trajectory on"):
         call("UndegradeTrajectoryPreview", trajectory=trajectory)
