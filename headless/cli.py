@@ -5,6 +5,7 @@ or the command line is wrong (nothing ran), 130 stopped by the user.
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 import traceback
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .console import lasting_console
+from .harm import harm
 from .pack import Pack
 
 if TYPE_CHECKING:
     from .document import Document
     from .folders import Folders
     from .graph import Graph, WorkflowError
+    from .progress import Report
     from .signature import Catalog
 
 DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 130
@@ -63,9 +66,16 @@ def _parser() -> argparse.ArgumentParser:
             help="a workflow saved by ComfyUI, in API format, or a PNG that carries one")
         command.add_argument(
             "--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", dest="settings",
-            help="change a value; the node by id, title, or type where unique (12.seed=3)")
-        command.add_argument("--output", type=Path, default=Path("output"), metavar="DIR",
-                             help="where pictures go (default: output)")
+            help="change a value; the node by id, title, or type where unique (12.seed=3); run "
+                 "makes a contact sheet of several values for one widget")
+    for command in (run, check):
+        command.add_argument("--output", type=Path, default=Path("output"), metavar="DIR|FILE",
+                             help="where pictures go (default: output); a file's ending is their "
+                                  "format")
+        command.add_argument("--format", choices=("png", "jpg", "tif", "webp"),
+                             help="of the pictures (default: png, which carries the workflow)")
+    batch.add_argument("--output", type=Path, default=Path("output"), metavar="DIR",
+                       help="where pictures go (default: output)")
     for command in (run, check):
         command.add_argument(
             "--input", action="append", default=[], metavar="[NODE=]FILE",
@@ -92,7 +102,7 @@ def _check(options: argparse.Namespace, pack: Pack) -> int:
     from .graph import WorkflowError
 
     try:
-        plan = _prepare(options, pack)
+        plan = _prepare(options, pack, options.settings)
     except WorkflowError as error:
         return refuse(error)
     sys.stdout.write(f"{options.workflow}: {len(plan.graph.nodes)} nodes, nothing wrong.\n")
@@ -100,31 +110,59 @@ def _check(options: argparse.Namespace, pack: Pack) -> int:
 
 
 def _run(options: argparse.Namespace, pack: Pack) -> int:
-    from .execution import NodeError, execute
     from .graph import WorkflowError
-    from .progress import Report
+    from .sheet import captions, draw_sheet, variants
 
     try:
-        plan = _prepare(options, pack)
-        make_folder(options.output)
+        chosen, columns = variants(options.settings)
+        plans = [_prepare(options, pack, settings) for settings in chosen]
+        make_folder(plans[0].folders.output)
     except WorkflowError as error:
         return refuse(error)
+    sys.stderr.write(harm(plans[0].graph, plans[0].folders.given))
+    pictures = []
+    for plan, caption in zip(plans, captions(chosen), strict=True):
+        if len(plans) > 1:
+            sys.stdout.write(f"--set {caption}\n")
+        status, report = carry_out(plan, pack, options.quiet, options.traceback)
+        if status != DONE:
+            return status
+        pictures += [(caption, path) for path in report.saved[:1]]
+    if len(plans) > 1 and pictures:
+        path = unused(plans[0].folders.output / "contact_sheet.png")
+        draw_sheet(pictures, columns, path)
+        sys.stdout.write(f"contact sheet: {path}\n")
+    return DONE
+
+
+def unused(path: Path) -> Path:
+    """The path, or the first one with a number that is free."""
+    names = (path.with_stem(f"{path.stem}_{n}") for n in itertools.count(2))
+    return path if not path.exists() else next(name for name in names if not name.exists())
+
+
+def carry_out(plan: "Plan", pack: Pack, quiet: bool, trace: bool) -> "tuple[int, Report]":
+    """Run a plan: the exit status, and what was shown and saved."""
+    from .execution import NodeError, execute
+    from .progress import Report
+
     extra = {"workflow": plan.document.workflow} if plan.document.workflow else None
     failure = ""
+    report = Report(pack.host, plan.folders, quiet)
     try:
-        with Report(pack.host, plan.folders, options.quiet) as report:
+        with report:
             execute(plan.graph, plan.catalog, report, extra)
     except NodeError as error:
-        if options.traceback:
+        if trace:
             traceback.print_exception(error.__cause__ or error)
         failure = f"{error}\n"
     finally:  # also of a run that is stopped
         sys.stderr.writelines(f"{sentence}\n" for sentence in plan.folders.lost)
     sys.stderr.write(failure)
-    return FAILED if failure or plan.folders.lost else DONE
+    return FAILED if failure or plan.folders.lost else DONE, report
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """A workflow that can run."""
 
     document: "Document"
@@ -133,7 +171,7 @@ class _Plan(NamedTuple):
     folders: "Folders"
 
 
-def _prepare(options: argparse.Namespace, pack: Pack) -> _Plan:
+def _prepare(options: argparse.Namespace, pack: Pack, settings: Sequence[str]) -> Plan:
     """Read, set and check the workflow.
 
     Raises:
@@ -147,15 +185,38 @@ def _prepare(options: argparse.Namespace, pack: Pack) -> _Plan:
     from .validation import validate
 
     folders = Folders.around(options.workflow, options.output)
+    write_to(folders, options.output, options.format)
     catalog = pack.catalog(folders)
     document = load(options.workflow, catalog)
     problems = apply_inputs(document, folders, options.input)
-    problems += apply_settings(document, options.settings)
+    problems += apply_settings(document, settings)
     graph = document.graph()
     problems += validate(graph, catalog)
     if problems := problems or save_problems(graph, catalog, folders):
         raise WorkflowError(*problems)
-    return _Plan(document, graph, catalog, folders)
+    return Plan(document, graph, catalog, folders)
+
+
+def write_to(folders: "Folders", output: Path, kind: str | None) -> None:
+    """Take --output, a folder or a picture file, and --format.
+
+    Raises:
+        WorkflowError: a file that is there already, or two formats.
+    """
+    from .graph import WorkflowError
+    from .stock.writing import KINDS
+
+    if kind:
+        folders.ending = f".{kind}"
+    if output.suffix.lower() not in KINDS or output.is_dir():
+        return
+    if kind and KINDS[folders.ending] != KINDS[output.suffix.lower()]:
+        raise WorkflowError(f"--output {output} and --format {kind} name two formats; leave one "
+                            "out.")
+    if output.exists():
+        raise WorkflowError(f"--output {output}: cannot write there: there is a file of that name; "
+                            "choose another name or delete it.")
+    folders.output, folders.file, folders.ending = output.parent, output, output.suffix.lower()
 
 
 def make_folder(output: Path) -> None:

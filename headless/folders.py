@@ -30,6 +30,9 @@ class Folders:
         output: where pictures are written; made when the first one is.
         sources: the folders in which a workflow's pictures are looked for, in this order.
         given: bare file name -> the file the user gave under it.
+        ending: of what is written, and so its format.
+        file: where the first picture goes; others stand beside it.
+        deep: the names of what was loaded with more than 8 bits.
 
     Attributes:
         lost: a sentence for each picture that its place did not take, with where it is instead.
@@ -38,12 +41,14 @@ class Folders:
     output: Path
     sources: tuple[Path, ...] = ()
     given: dict[str, Path] = field(default_factory=dict)
+    ending: str = ".png"
+    file: Path | None = None
+    deep: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
 
     @classmethod
     def around(cls, workflow: Path, output: Path) -> "Folders":
-        """Look beside the workflow, in its ``input`` or ``inputs`` folder or that of the folder
-        above, then where we are."""
+        """Look beside the workflow, in an input folder there or above, then where we are."""
         home = Path(os.path.realpath(workflow)).parent
         inputs = home / "input", home / "inputs", home.parent / "input"
         return cls(output, (home, *inputs, Path.cwd()))
@@ -88,7 +93,8 @@ class Folders:
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
                 problem = f"cannot write {place.folder / place.name}: {why}"
-        if (found := rescued(f"{place.name}_{place.first + index:05}_.png", write)) is None:
+        name = f"{place.name}_{place.first + index:05}_{place.ending}"
+        if (found := rescued(name, write)) is None:
             raise ValueError(f"{problem}; no other folder takes the picture")
         self.lost.append(f"{problem}; the picture is in {found}.")
         return found
@@ -100,7 +106,7 @@ class Folders:
         except ValueError as error:
             return str(error)
         name = path.name.replace("%batch_num%", str(MANY))
-        why = why_not(path.parent / f"{name}_{1:05}_.png")
+        why = why_not(path.parent / f"{name}_{1:05}_{self.ending}")
         return why and f"filename_prefix {prefix!r} cannot be written in {self.output}: {why}"
 
     def _path(self, prefix: str, size: tuple[int, int], preview: bool) -> tuple[Path, Path]:
@@ -123,8 +129,10 @@ class Folders:
         Returns:
             The place; with its ``problem`` where nothing can be written.
         """
+        ending = ".png" if preview else self.ending
+        exact = self.file if not preview else None
         try:
-            root, path = self._path(prefix, size, preview)
+            root, path = self._path(exact.stem if exact else prefix, size, preview)
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             return Place(Path(), "", "picture", 1, f"cannot write {prefix!r} in {self.output}: "
@@ -135,7 +143,8 @@ class Folders:
         numbers = [int(found[1]) for entry in os.listdir(path.parent)
                    if (found := taken.match(os.path.normcase(entry)))]
         below = "" if path.parent == root else path.parent.relative_to(root).as_posix()
-        return Place(path.parent, below, path.name, max(numbers, default=0) + 1)
+        return Place(path.parent, below, path.name, max(numbers, default=0) + 1,
+                     ending=ending, exact=exact)
 
 
 @dataclass(frozen=True)
@@ -150,15 +159,19 @@ class Place:
     name: str
     first: int
     problem: str = ""
+    ending: str = ".png"
+    exact: Path | None = None
 
     def files(self, index: int) -> Iterator[Path]:
         """The paths of picture number ``index`` (0, 1, ...) of a batch, the next best after each.
 
         Another run may write into the folder at the same time, and take a number.
         """
+        if self.exact and index == 0:
+            yield self.exact
         name = self.name.replace("%batch_num%", str(index))
         for number in itertools.count(self.first + index):
-            yield self.folder / f"{name}_{number:05}_.png"
+            yield self.folder / f"{name}_{number:05}_{self.ending}"
 
 
 @contextmanager

@@ -18,6 +18,10 @@ class Report:
         host: the module with ``set_progress_sink``, the pack's only door to its host.
         folders: for the paths of pictures that nodes say they saved.
         quiet: draw no bars.
+
+    Attributes:
+        saved: every picture that was saved, in this order.
+        said: the last text of each node, by its title.
     """
 
     def __init__(self, host: Any, folders: Folders, quiet: bool = False):
@@ -26,6 +30,8 @@ class Report:
         self._node: Node | None = None
         self._bar: Any = None
         self._previous: Any = None
+        self.saved: list[Path] = []
+        self.said: dict[str, str] = {}
 
     def __enter__(self) -> "Report":
         """Take the pack's progress reports."""
@@ -47,9 +53,13 @@ class Report:
         """Write what the node wants shown."""
         self._close()
         for text in ui.get("text", ()):
+            self.said[node.title] = str(text)
             sys.stdout.write(f"{node.title}: {text}\n")
         for image in ui.get("images", ()):
-            sys.stdout.write(f"{node.title}: {self._path(image)}\n")
+            path = self._path(image)
+            if image.get("type") != "temp":
+                self.saved.append(path)
+            sys.stdout.write(f"{node.title}: {path}\n")
         sys.stdout.flush()
 
     def progress(self, title: str | None, value: int, total: int) -> None:

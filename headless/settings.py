@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from .batch.inputs import VIDEOS
 from .document import Document, Entry
 from .folders import Folders
 from .graph import WorkflowError
@@ -100,6 +101,9 @@ def _give(document: Document, folders: Folders, text: str) -> None:
     if not os.path.isfile(file):
         raise WorkflowError(f"{option}: there is no file {file}.")
     expect_loader(entry, option)
+    if Path(file).suffix.lower() in VIDEOS:
+        raise WorkflowError(f"{option}: {file} is a video; 'undegrade batch' restores its frames: "
+                            f"undegrade batch WORKFLOW --input {file} --output FOLDER.")
     _write(document, entry, "image", folders.give(Path(file)), option)
 
 

@@ -7,19 +7,21 @@ here by the same rules:
 * A muted node (mode 2) vanishes together with the inputs linked to it.
 * A bypassed node (mode 4) hands on the input that fits the output: the one at the same place, else
   the first of exactly the wanted type, else the first that may be connected.
+* A node inside of a subgraph is one of the plan; ``subgraphs`` follows the links in and out.
 * Reroute hands on its one input, PrimitiveNode writes its value into the widget it is linked to,
   notes and groups mean nothing.
 """
 
+from contextlib import suppress
 from typing import Any
 
 from .document import Document, Entry
 from .graph import Graph, Link, Node, WorkflowError
 from .signature import Catalog, Input, accepts
-from .widget_values import RESAVE, lay_out
+from .subgraphs import taken_apart
+from .widget_values import lay_out
 
 MUTED, BYPASSED = 2, 4
-NOTES = ("Note", "MarkdownNote")
 REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
 NOTHING = object()  # an input that gets no value from its link
 
@@ -36,18 +38,19 @@ class UiDocument(Document):
         """
         super().__init__(raw, catalog)
         self.workflow = raw
-        self.entries = [_entry(node, catalog) for node in raw["nodes"]]
-        self.entries = [e for e in self.entries if e.type not in NOTES]
-        self._by_id = {entry.id: entry for entry in self.entries}
-        if len(self._by_id) < len(self.entries):
-            ids = [e.id for e in self.entries]
-            twice = sorted({i for i in ids if ids.count(i) > 1})
-            raise WorkflowError(f"the node id {', '.join(twice)} is given to more than one node.")
-        links = _part(raw, "links", list, "the workflow")
-        self._links = dict(_link(link) for link in links if link is not None)
+        for node in raw["nodes"]:
+            _entry(node, catalog)
         definitions = _part(raw, "definitions", dict, "the workflow")
         subgraphs = _part(definitions, "subgraphs", list, "the workflow", dict)
-        self._subgraphs = {str(s.get("id")) for s in subgraphs}
+        for inside in subgraphs:
+            for node in _part(inside, "nodes", list, f"the subgraph {inside.get('name')}"):
+                _entry(node, catalog)
+        scope = taken_apart(
+            raw["nodes"], _part(raw, "links", list, "the workflow"),
+            {str(inside.get("id")): inside for inside in subgraphs})
+        self._scopes = {place.prefix: place for place in scope.all()}
+        self.entries = [_entry(node, catalog, i) for i, node in scope.shown()]
+        self._by_id = {entry.id: entry for entry in self.entries}
 
     def graph(self) -> Graph:
         """The plan: active nodes only, with every link followed to the node that computes."""
@@ -62,15 +65,15 @@ class UiDocument(Document):
     def _node(self, entry: Entry) -> Node:
         properties = entry.raw.get("properties") or {}
         node = Node(entry.id, entry.type, entry.title, origin=str(properties.get("cnr_id", "")))
-        if entry.type in self._subgraphs or entry.type.startswith(("workflow>", "workflow/")):
+        if entry.type.startswith(("workflow>", "workflow/")):
             node.faults[""] = (
-                "is a subgraph, which the undegrade command does not run; unpack it in ComfyUI "
-                "(right click, Unpack Subgraph) and save again")
+                "is a group node, which the undegrade command does not run; convert it in ComfyUI "
+                "to nodes or to a subgraph and save again")
         elif entry.type in self.catalog:
             self._read_widgets(entry, node)
         for slot in entry.raw.get("inputs") or []:
             try:
-                value = self._follow(slot, ())
+                value = self._follow(entry, slot, ())
             except WorkflowError as error:
                 node.faults[slot["name"]] = f"input {slot['name']!r} {error}"
             else:
@@ -99,7 +102,7 @@ class UiDocument(Document):
             return super().widgets(entry)
         for target in self.entries:
             for slot in target.raw.get("inputs") or []:
-                source = self._links.get(str(slot.get("link")))
+                source = self._end(target, slot)
                 declared = super().widgets(target).get(slot["name"])
                 if source and source.source == entry.id and declared:
                     return {"value": declared}
@@ -108,7 +111,7 @@ class UiDocument(Document):
     def feeder(self, entry: Entry, name: str) -> str | None:
         """The node linked to the widget, or None."""
         slots = [s for s in entry.raw.get("inputs") or [] if s["name"] == name]
-        link = self._links.get(str(slots[0].get("link"))) if slots else None
+        link = self._end(entry, slots[0]) if slots else None
         return link.source if link else None
 
     def write(self, entry: Entry, name: str, value: Any) -> None:
@@ -128,14 +131,23 @@ class UiDocument(Document):
 
     # Links
 
-    def _follow(self, slot: dict[str, Any], passed: tuple[str, ...]) -> Any:
-        """What an input slot gets: a Link, a PrimitiveNode's value, or NOTHING."""
+    def _end(self, owner: Entry, slot: dict[str, Any]) -> Link | None:
+        """The output that a node's input is linked to, through subgraphs; None for none."""
+        with suppress(WorkflowError):
+            return self._linked(owner, slot)
+        return None
+
+    def _linked(self, owner: Entry, slot: dict[str, Any]) -> Link | None:
         if slot.get("link") is None:
-            return NOTHING
-        link = self._links.get(str(slot["link"]))
+            return None
+        head, colon, _ = owner.id.rpartition(":")
+        return self._scopes[head + colon].end(str(slot["link"]))
+
+    def _follow(self, owner: Entry, slot: dict[str, Any], passed: tuple[str, ...]) -> Any:
+        """What an input slot gets: a Link, a PrimitiveNode's value, or NOTHING."""
+        link = self._linked(owner, slot)
         if link is None:
-            raise WorkflowError(
-                f"follows link {slot['link']}, which is not in the file's list of links; {RESAVE}")
+            return NOTHING
         source = self._by_id.get(link.source)
         if source is None:
             return link
@@ -155,7 +167,7 @@ class UiDocument(Document):
                 through = {**through, "type": slot.get("type", "*")}
         else:
             return link
-        return self._follow(through, (*passed, source.id)) if through else NOTHING
+        return self._follow(source, through, (*passed, source.id)) if through else NOTHING
 
 
 def _passage(raw: dict[str, Any], slot: int, wanted: str) -> dict[str, Any] | None:
@@ -175,12 +187,12 @@ def _passage(raw: dict[str, Any], slot: int, wanted: str) -> dict[str, Any] | No
     return next(iter(exact + [i for i in inputs if fits(i)]), None)
 
 
-def _entry(raw: Any, catalog: Catalog) -> Entry:
+def _entry(raw: Any, catalog: Catalog, known: str = "") -> Entry:
     if not isinstance(raw, dict) or "id" not in raw or not isinstance(raw.get("type"), str):
         raise WorkflowError(f"expected a node with id and type, found {str(raw)[:80]}.")
     title = str(raw.get("title") or catalog.title(raw["type"]))
     active = raw.get("mode") not in (MUTED, BYPASSED)
-    entry = Entry(str(raw["id"]), raw["type"], title, active, raw)
+    entry = Entry(known or str(raw["id"]), raw["type"], title, active, raw)
     _part(raw, "properties", dict, str(entry))
     _part(raw, "outputs", list, str(entry), dict)
     if not isinstance(raw.get("widgets_values"), dict):
@@ -200,14 +212,3 @@ def _part(raw: dict[str, Any], key: str, kind: type, owner: str, inner: type = o
         raise WorkflowError(
             f"{owner}: {key!r} is {str(part)[:80]}, which the format does not allow.")
     return part
-
-
-def _link(raw: Any) -> tuple[str, Link]:
-    try:
-        if isinstance(raw, dict):
-            return str(raw["id"]), Link(str(raw["origin_id"]), int(raw["origin_slot"]))
-        return str(raw[0]), Link(str(raw[1]), int(raw[2]))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise WorkflowError(
-            f"cannot read the link {str(raw)[:80]}; expected [id, source, output, target, input, "
-            "type].") from error

@@ -13,7 +13,7 @@ def validate(graph: Graph, catalog: Catalog) -> list[str]:
     """Check a plan against the node classes.
 
     As in ComfyUI every node's type must be known, and only nodes that an output node needs must be
-    complete. Literals are brought to their declared types in place.
+    complete. Literals are brought to their declared types in place, and defaults are filled in.
 
     Returns:
         The problems, in the plan's order; none means the plan can run.
@@ -65,7 +65,7 @@ def _check_node(node: Node, graph: Graph, catalog: Catalog) -> list[str]:
             continue
         try:
             if name not in node.inputs:
-                _check_absent(declared)
+                _fill_absent(node, declared)
             elif isinstance(node.inputs[name], Link):
                 received[name] = _check_link(node.inputs[name], graph, catalog)
                 if "input_types" not in signature.checked and received[name] is not None:
@@ -78,10 +78,15 @@ def _check_node(node: Node, graph: Graph, catalog: Catalog) -> list[str]:
     return problems or _ask_class(node, signature, received)
 
 
-def _check_absent(declared: Input) -> None:
-    if declared.required and declared.is_widget:
+def _fill_absent(node: Node, declared: Input) -> None:
+    """A widget that hand-written JSON leaves out has its default, where it declares one."""
+    if not declared.required:
+        return
+    if declared.is_widget and ("default" in declared.options or declared.choices):
+        node.inputs[declared.name] = declared.read(declared.default)
+    elif declared.is_widget:
         raise ValueError("is missing")
-    if declared.required:
+    else:
         raise ValueError(f"is not connected; it needs a link of type {declared.kind}")
 
 

@@ -160,7 +160,9 @@ def test_only_nodes_that_are_needed_must_be_complete(catalog):
     raw = api() | {"8": {"class_type": "Restore", "inputs": {}}}
     assert problems_of(raw, catalog) == []
     raw["3"]["inputs"]["images"] = ["8", 0]
-    assert len(problems_of(raw, catalog)) == 4
+    assert problems_of(raw, catalog) == [  # the others have defaults
+        "node 8 (Restore Picture): input 'image' is not connected; it needs a link of type "
+        "IMAGE,MASK.", "node 8 (Restore Picture): input 'seed' is missing."]
 
 
 def test_a_circle_names_its_nodes_in_the_direction_of_the_links(catalog):
@@ -190,11 +192,16 @@ def test_many_ways_to_a_node_cost_no_more_than_one(catalog):
     assert problems_of(raw, catalog) == []
 
 
-def test_subgraphs_are_refused_plainly(catalog):
-    raw = {"nodes": [{"id": 1, "type": "1a95532f", "title": "Mine"}], "links": [],
-           "definitions": {"subgraphs": [{"id": "1a95532f"}]}}
-    found = problems_of(raw, catalog)
-    assert found[0].startswith("node 1 (Mine): is a subgraph, which the undegrade command does not")
+def test_group_nodes_are_refused_plainly(catalog):
+    found = problems_of({"nodes": [{"id": 1, "type": "workflow>Mine"}], "links": []}, catalog)
+    assert found[0].startswith("node 1 (workflow>Mine): is a group node, which the undegrade")
+
+
+def test_what_hand_written_json_leaves_out_has_its_default(catalog):
+    graph = document(api(strength=..., mode=...), catalog).graph()
+    assert validate(graph, catalog) == []
+    assert graph.nodes["2"].inputs["strength"] == 0.5
+    assert graph.nodes["2"].inputs["mode"] == "fast"
 
 
 def test_a_link_that_the_file_lost(catalog):

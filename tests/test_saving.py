@@ -103,7 +103,7 @@ def test_a_name_that_can_be_is_checked_and_written(place, pack, capsys, prefix):
 
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize(("output", "sentence"), [
-    ("photo.png", "Not a directory"), ("photo.png/a/b", "Not a directory"),
+    ("photo.png", "a file of that name"), ("photo.png/a/b", "Not a directory"),
     ("/proc/nothing", "No such file"), ("x" * 300, "File name too long"),
     ("loop", "symbolic links")])
 def test_an_output_folder_that_cannot_be(place, pack, ran, capsys, command, output, sentence):

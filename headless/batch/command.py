@@ -16,6 +16,7 @@ from ..document import Document, Entry
 from ..execution import NodeError
 from ..folders import Folders
 from ..graph import WorkflowError
+from ..harm import harm
 from ..pack import Pack
 from .inputs import Item, check_places, gather, is_there, merge, room
 
@@ -199,8 +200,9 @@ def _job(options: argparse.Namespace, document: Document, entry: Entry, folders:
     first = items[0]
     folders.given[first.name] = first.path
     document.write(entry, "image", first.name)
-    if problems := validate(document.graph(), document.catalog):
+    if problems := validate(graph := document.graph(), document.catalog):
         raise WorkflowError(*problems)
+    sys.stderr.write(harm(graph, {first.name}))
     side = {}
     for name in side_loaders(document, entry):
         if any(item.name == name for item in items):

@@ -17,11 +17,12 @@ from .memory import FrameSource
 class LoadFrame(LoadImage):
     """LoadImage that reads frames, too."""
 
-    def load_image(self, image: str) -> tuple[Tensor, Tensor]:
+    def load_image(self, image: str, prompt: Mapping | None = None,
+                   unique_id: str = "") -> tuple[Tensor, Tensor]:
         """The frame, or the pictures of a file."""
         source = self.folders.find(image)
         if not isinstance(source, FrameSource):
-            return super().load_image(image)
+            return super().load_image(image, prompt, unique_id)
         return _tensor(source)[None], torch.zeros(1, *NO_MASK)
 
 

@@ -2,28 +2,28 @@
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..folders import Folders, fill_in_widgets
 from .metadata import kept, origin
 from .reading import TOLD, Frame, read_frames
+from .writing import writer
 
 CHANNELS = ("alpha", "red", "green", "blue")
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
+STEP = 1e-3  # of a level of 8 bits; between two levels, there are more bits
 NO_MASK = (64, 64)  # the size of the empty mask of a picture without alpha
 
 
 class LoadImage:
     """A picture file as IMAGE (B, H, W, 3) in [0, 1] and MASK (B, H, W), 1 where transparent.
 
-    Frames of an animation become a batch. Without alpha the mask is zeros of 64x64.
+    Frames of an animation become a batch. Without alpha the mask is zeros of 64x64. In a run in
+    which nothing takes the mask, what is transparent goes on as the IMAGE's fourth channel.
     """
 
     folders: Folders
@@ -34,7 +34,8 @@ class LoadImage:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict]:
         """The file's name; which files there are is asked when the workflow is checked."""
-        return {"required": {"image": ([], {"image_upload": True})}}
+        return {"required": {"image": ([], {"image_upload": True})},
+                "hidden": {"prompt": "PROMPT", "unique_id": "UNIQUE_ID"}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: Any) -> bool | str:
@@ -49,7 +50,8 @@ class LoadImage:
             return str(error)
         return True
 
-    def load_image(self, image: str) -> tuple[Tensor, Tensor]:
+    def load_image(self, image: str, prompt: Mapping | None = None,
+                   unique_id: str = "") -> tuple[Tensor, Tensor]:
         """Read every frame that has the size of the first; others are left out, as in ComfyUI."""
         frames = read_frames(self.folders.find(image))
         alike = [frame for frame in frames if frame.size == frames[0].size]
@@ -57,9 +59,13 @@ class LoadImage:
             TOLD.warning("%s: %d of its %d pictures are left out; their sizes are not the first "
                          "one's.", image, len(frames) - len(alike), len(frames))
         pixels = torch.stack([torch.from_numpy(frame.colours) for frame in alike])
+        if bool(((pixels * 255) - (pixels * 255).round()).abs().max() > STEP):
+            self.folders.deep.add(image)
         clear = any(frame.alpha is not None for frame in alike)
-        masks = [_mask(frame, frame.size if clear else NO_MASK) for frame in alike]
-        return pixels, torch.stack(masks)
+        masks = torch.stack([_mask(f, f.size if clear else NO_MASK) for f in alike])
+        if clear and prompt and bool((masks > 0).any()) and not _is_read(prompt, unique_id, 1):
+            pixels = torch.cat((pixels, 1 - masks[..., None]), -1)
+        return pixels, masks
 
 
 class LoadImageMask(LoadImage):
@@ -82,7 +88,8 @@ class LoadImageMask(LoadImage):
 
 
 class SaveImage:
-    """Writes IMAGE (B, H, W, 1, 3 or 4), clipped to [0, 1], as PNGs that carry the workflow.
+    """Writes IMAGE (B, H, W, 1, 3 or 4), clipped to [0, 1], as PNGs that carry the workflow,
+    or as what else is asked for, with 16 bits where the file it was made from has them.
 
     Hands the pictures on as they came, as ComfyUI does since 0.33; 0.3.64 hands on nothing.
     """
@@ -121,10 +128,9 @@ class SaveImage:
                 chunks.add_text(name, json.dumps(value))
         file, shown = origin(prompt, unique_id), []
         options = self._kept(file, (images.shape[2], images.shape[1])) if file else {}
+        deep = file in self.folders.deep and not temporary
         for index, image in enumerate(images):
-            picture = _picture(image)
-            save = partial(picture.save, format="PNG", pnginfo=chunks,
-                           compress_level=1 if temporary else 4, **options)
+            save = writer(image, place.ending, deep, chunks, options, fast=temporary)
             path = self.folders.write(place, index, save)
             below = place.subfolder if path.parent == place.folder else str(path.parent)
             shown.append({"filename": path.name, "subfolder": below, "type": self.KIND})
@@ -200,10 +206,11 @@ def _mask(frame: Frame, size: tuple[int, int]) -> Tensor:
     return torch.zeros(size) if frame.alpha is None else 1 - torch.from_numpy(frame.alpha)
 
 
-def _picture(image: Tensor) -> Image.Image:
-    """A picture (H, W, C) as 8 bits: clipped and, as ComfyUI does, cut to whole numbers."""
-    pixels = (image.detach().float().cpu() * 255).clamp(0, 255).numpy().astype(np.uint8)
-    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+def _is_read(prompt: Mapping, node_id: str, slot: int) -> bool:
+    """Whether anything takes an output."""
+    return any([str(node_id), slot] == [str(value[0]), value[1]]
+               for node in prompt.values() for value in node["inputs"].values()
+               if isinstance(value, list) and len(value) == 2)
 
 
 NODES = {"LoadImage": LoadImage, "LoadImageMask": LoadImageMask, "SaveImage": SaveImage,

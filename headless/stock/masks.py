@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from .declare import IMAGE, MASK, MAX_SIDE, node, number, switch, whole
+from .images import resize
 
 CHANNELS = ["red", "green", "blue", "alpha"]
 
@@ -28,6 +29,21 @@ def image_color_to_mask(image: Tensor, color: int) -> tuple:
     wanted = torch.tensor([color >> 16 & 255, color >> 8 & 255, color & 255])
     pixels = (image[..., :3].clamp(0, 1) * 255).round().int()
     return ((pixels == wanted.to(pixels.device)).all(-1).float(),)
+
+
+def split_alpha(image: Tensor) -> tuple:
+    """The colours of a picture, and a mask that is 1 where it is transparent."""
+    clear = 1 - image[..., 3] if image.shape[-1] == 4 else torch.zeros_like(image[..., 0])
+    return image[..., :3], clear
+
+
+def join_alpha(image: Tensor, alpha: Tensor) -> tuple:
+    """A picture that is transparent where the mask is 1; the mask is scaled to it."""
+    alpha = alpha.reshape(-1, *alpha.shape[-2:])[..., None].to(image)
+    clear = resize(alpha, image.shape[2], image.shape[1], "bilinear")
+    count = max(len(image), len(clear))
+    image, clear = (t[torch.arange(count) % len(t)] for t in (image[..., :3], clear))
+    return (torch.cat((image.expand(-1, -1, -1, 3), 1 - clear), -1),)
 
 
 def solid_mask(value: float, width: int, height: int) -> tuple:
@@ -90,6 +106,10 @@ NODES = {
     "MaskToImage": node(mask_to_image, ("IMAGE",), "mask", {"mask": MASK}),
     "ImageColorToMask": node(image_color_to_mask, ("MASK",), "mask", {
         "image": IMAGE, "color": whole(0, 0, 0xFFFFFF, display="color")}),
+    "SplitImageWithAlpha": node(split_alpha, ("IMAGE", "MASK"), "image/compositing", {
+        "image": IMAGE}),
+    "JoinImageWithAlpha": node(join_alpha, ("IMAGE",), "image/compositing", {
+        "image": IMAGE, "alpha": MASK}),
     "SolidMask": node(solid_mask, ("MASK",), "mask", {
         "value": number(1.0, 0.0, 1.0), "width": whole(512, 1), "height": whole(512, 1)}),
     "InvertMask": node(invert_mask, ("MASK",), "mask", {"mask": MASK}),
@@ -104,4 +124,6 @@ NODES = {
         "destination": MASK, "source": MASK, "x": whole(0, 0), "y": whole(0, 0),
         "operation": (OPERATIONS,)}),
 }
-TITLES = {"ImageToMask": "Convert Image to Mask", "MaskToImage": "Convert Mask to Image"}
+TITLES = {"ImageToMask": "Convert Image to Mask", "MaskToImage": "Convert Mask to Image",
+          "SplitImageWithAlpha": "Split Image with Alpha",
+          "JoinImageWithAlpha": "Join Image with Alpha"}

@@ -1,0 +1,110 @@
+"""A picture as a file: PNG, JPEG, TIFF or WebP, of 8 bits or, where the format has them, of 16."""
+
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import IO, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from .png import SIGNATURE
+from .reading import TOLD
+
+KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF",
+         ".webp": "WEBP"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0}, "TIFF": {"compression": "tiff_adobe_deflate"},
+    "WEBP": {"quality": 95, "method": 4}, "PNG": {"compress_level": 4}}
+COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # channels -> a PNG's
+METRE = 39.3701  # inches
+UP = 2  # the filter of PNG rows that takes the row above away
+
+
+def writer(image: Tensor, ending: str, deep: bool, chunks: PngInfo, kept: Mapping[str, Any],
+           fast: bool = False) -> Callable[[IO[bytes]], Any]:
+    """What writes a picture to a stream.
+
+    Args:
+        image: (H, W, 1, 3 or 4), clipped to [0, 1].
+        ending: one of `KINDS`.
+        deep: 16 bits, in PNG and TIFF.
+        chunks: texts; a PNG alone carries them.
+        kept: dpi and EXIF.
+        fast: a PNG that is larger and written sooner.
+    """
+    kind = KINDS[ending]
+    if deep and kind == "PNG":
+        return partial(_deep_png, image, chunks, kept)
+    if deep and kind == "TIFF" and (write := _deep_tiff(image, kept)):
+        return write
+    if deep:
+        TOLD.warning("%s holds 8 of the picture's 16 bits.", kind)
+    picture = eight_bits(image)
+    if kind == "JPEG" and picture.mode == "RGBA":
+        if picture.getextrema()[3][0] < 255:
+            TOLD.warning("JPEG holds no transparency; the picture is laid on white.")
+        ground = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(ground, picture).convert("RGB")
+    more = {"pnginfo": chunks} if kind == "PNG" else {}
+    settings = {"compress_level": 1} if fast else SETTINGS[kind]
+    return partial(picture.save, format=kind, **settings, **more, **kept)
+
+
+def eight_bits(image: Tensor) -> Image.Image:
+    """A picture (H, W, C): clipped and, as ComfyUI does, cut to whole numbers."""
+    pixels = (image.detach().float().cpu() * 255).clamp(0, 255).numpy().astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _sixteen_bits(image: Tensor) -> np.ndarray:
+    pixels = (image.detach().cpu().to(torch.float64) * 65535).round().clamp(0, 65535)
+    return pixels.numpy().astype(np.uint16)
+
+
+def _deep_png(image: Tensor, chunks: PngInfo, kept: Mapping[str, Any], stream: IO[bytes]) -> None:
+    """Pillow writes no colours of 16 bits."""
+    pixels = _sixteen_bits(image)
+    height, width, channels = pixels.shape
+    rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = UP
+    filtered[:, 1:] = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
+    head = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)
+    parts = [(b"IHDR", head)]
+    if dpi := kept.get("dpi"):
+        per_metre = [round(value * METRE) for value in dpi]
+        parts.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    if exif := kept.get("exif"):
+        parts.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    parts += [(kind, data) for kind, data, *_ in chunks.chunks]
+    parts += [(b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")]
+    stream.write(SIGNATURE)
+    for kind, data in parts:
+        check = zlib.crc32(kind + data)
+        stream.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check))
+
+
+def _deep_tiff(image: Tensor, kept: Mapping[str, Any]) -> Callable[[IO[bytes]], Any] | None:
+    """By tifffile, where it is installed."""
+    try:
+        from tifffile import TiffWriter
+    except ImportError:
+        TOLD.warning("a TIFF of 16 bits needs tifffile (pip install tifffile).")
+        return None
+    pixels = _sixteen_bits(image)
+    if kept.get("exif"):
+        TOLD.warning("a TIFF of 16 bits is written without EXIF; a PNG keeps both.")
+
+    def write(stream: IO[bytes]) -> None:
+        grey = pixels.shape[-1] == 1
+        with TiffWriter(stream) as file:
+            file.write(pixels[..., 0] if grey else pixels, compression="zlib",
+                       photometric="minisblack" if grey else "rgb", resolution=kept.get("dpi"),
+                       extrasamples=["unassalpha"] if pixels.shape[-1] == 4 else None)
+
+    return write
