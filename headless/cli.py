@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from .batch.command import add_command
+    from .jobs import add_commands
 
     parser = argparse.ArgumentParser(
         prog="undegrade", description="Run workflows of the Undegrade nodes without ComfyUI.")
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="draw no progress bars")
     run.add_argument("--traceback", action="store_true",
                      help="when a node fails, show where in its code")
+    add_commands(commands)
     nodes = commands.add_parser("nodes", help="list the nodes a workflow may use")
     nodes.set_defaults(action=_nodes)
     return parser

@@ -168,7 +168,7 @@ class Place:
         Another run may write into the folder at the same time, and take a number.
         """
         if self.exact and index == 0:
-            yield self.exact
+            yield self.folder / self.exact.name
         name = self.name.replace("%batch_num%", str(index))
         for number in itertools.count(self.first + index):
             yield self.folder / f"{name}_{number:05}_{self.ending}"

@@ -18,15 +18,18 @@ class Report:
         host: the module with ``set_progress_sink``, the pack's only door to its host.
         folders: for the paths of pictures that nodes say they saved.
         quiet: draw no bars.
+        words: write texts and file names.
 
     Attributes:
         saved: every picture that was saved, in this order.
-        said: the last text of each node, by its title.
+        said: the last text of each type of node.
     """
 
-    def __init__(self, host: Any, folders: Folders, quiet: bool = False):
+    def __init__(self, host: Any, folders: Folders, quiet: bool = False,
+                 words: bool = True):
         """Draw nothing yet."""
         self._host, self._folders, self._quiet = host, folders, quiet
+        self._words = words
         self._node: Node | None = None
         self._bar: Any = None
         self._previous: Any = None
@@ -53,14 +56,18 @@ class Report:
         """Write what the node wants shown."""
         self._close()
         for text in ui.get("text", ()):
-            self.said[node.title] = str(text)
-            sys.stdout.write(f"{node.title}: {text}\n")
+            self.said[node.type] = str(text)
+            self._tell(f"{node.title}: {text}\n")
         for image in ui.get("images", ()):
             path = self._path(image)
             if image.get("type") != "temp":
                 self.saved.append(path)
-            sys.stdout.write(f"{node.title}: {path}\n")
+            self._tell(f"{node.title}: {path}\n")
         sys.stdout.flush()
+
+    def _tell(self, line: str) -> None:
+        if self._words:
+            sys.stdout.write(line)
 
     def progress(self, title: str | None, value: int, total: int) -> None:
         """Move the bar of the node that runs."""

@@ -3,8 +3,12 @@
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .graph import WorkflowError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 GAP, CAPTION, LEAST = 8, 28, 96  # pixels; a caption needs some room
 LARGEST = 16384  # the side of a sheet
@@ -39,7 +43,8 @@ def captions(chosen: Sequence[Sequence[str]]) -> list[str]:
     return told
 
 
-def draw_sheet(pictures: Sequence[tuple[str, Path]], columns: int, path: Path) -> None:
+def draw_sheet(pictures: Sequence[tuple[str, "Path | Image.Image"]], columns: int,
+               path: Path) -> None:
     """Lay pictures, each under its caption, in rows; the sheet is a PNG at `path`.
 
     Pictures that would make it larger than `LARGEST` are shown smaller, all by one factor.
@@ -48,7 +53,7 @@ def draw_sheet(pictures: Sequence[tuple[str, Path]], columns: int, path: Path) -
 
     opened = []
     for text, file in pictures:
-        with Image.open(file) as picture:
+        with Image.open(file) if isinstance(file, Path) else file as picture:
             opened.append((text, picture.convert("RGB")))
     rows = -(-len(opened) // columns)
     width, height = (max(p.size[k] for _, p in opened) for k in (0, 1))

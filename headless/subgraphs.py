@@ -48,6 +48,17 @@ class Scope:
             return inside.end(found[0]) if found else None
         return Link(self.prefix + source, slot)
 
+    def holder(self, link: str) -> "tuple[dict[str, Any], str] | None":
+        """The host that holds the value of a widget which it shows, and that widget's name."""
+        source, slot, *_ = self.links.get(link, ("", 0))
+        if source != INSIDE or not self.outer:
+            return None
+        name = _names(self.definition, "inputs")[slot]
+        given = [s.get("link") for s in self.host.get("inputs") or [] if s.get("name") == name]
+        if given and given[0] is not None:
+            return self.outer.holder(str(given[0]))
+        return (self.host, name) if held(self.host, name) is not None else None
+
     def all(self) -> "list[Scope]":
         """This place and every one inside of it."""
         return [self, *(scope for inside in self.inner.values() for scope in inside.all())]
@@ -92,6 +103,29 @@ def taken_apart(nodes: list[dict], links: list, definitions: dict[str, dict], pr
         inside.definition, inside.host, inside.outer = what, host, scope
         scope.inner[key] = inside
     return scope
+
+
+def held(host: dict[str, Any], name: str) -> Any:
+    """The value of a widget that a host shows; None where it stands inside."""
+    named, values = host.get("widgets_values_named") or {}, host.get("widgets_values")
+    at = _place(host, name)
+    listed = values[at] if isinstance(values, list) and at < len(values) else None
+    return named.get(name, listed)
+
+
+def hold(host: dict[str, Any], name: str, value: Any) -> None:
+    """Change such a value."""
+    values, at = host.get("widgets_values"), _place(host, name)
+    if isinstance(values, list) and at < len(values):
+        values[at] = value
+    if name in (named := host.get("widgets_values_named") or {}):
+        named[name] = value
+
+
+def _place(host: dict[str, Any], name: str) -> int:
+    """Where a widget stands among those that a host shows; behind them all if it does not."""
+    shown = [s.get("name") for s in host.get("inputs") or [] if s.get("widget")]
+    return shown.index(name) if name in shown else len(host.get("widgets_values") or [])
 
 
 def _names(definition: dict[str, Any], kind: str) -> list[str]:

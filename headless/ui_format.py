@@ -18,7 +18,7 @@ from typing import Any
 from .document import Document, Entry
 from .graph import Graph, Link, Node, WorkflowError
 from .signature import Catalog, Input, accepts
-from .subgraphs import taken_apart
+from .subgraphs import held, hold, taken_apart
 from .widget_values import lay_out
 
 MUTED, BYPASSED = 2, 4
@@ -121,7 +121,10 @@ class UiDocument(Document):
             WorkflowError: the node's values do not fit its class.
         """
         values = entry.raw.get("widgets_values") or []
-        if isinstance(values, dict):
+        slots = [s for s in entry.raw.get("inputs") or [] if s["name"] == name]
+        if slots and (holder := self._holder(entry, slots[0])):
+            hold(*holder, value)
+        elif isinstance(values, dict):
             values[name] = value
         elif entry.type == PRIMITIVE:
             entry.raw["widgets_values"] = [value, *values[1:]]
@@ -137,6 +140,12 @@ class UiDocument(Document):
             return self._linked(owner, slot)
         return None
 
+    def _holder(self, owner: Entry, slot: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+        if slot.get("link") is None:
+            return None
+        head, colon, _ = owner.id.rpartition(":")
+        return self._scopes[head + colon].holder(str(slot["link"]))
+
     def _linked(self, owner: Entry, slot: dict[str, Any]) -> Link | None:
         if slot.get("link") is None:
             return None
@@ -147,7 +156,8 @@ class UiDocument(Document):
         """What an input slot gets: a Link, a PrimitiveNode's value, or NOTHING."""
         link = self._linked(owner, slot)
         if link is None:
-            return NOTHING
+            holder = self._holder(owner, slot)
+            return held(*holder) if holder else NOTHING
         source = self._by_id.get(link.source)
         if source is None:
             return link

@@ -227,6 +227,7 @@ def test_the_launcher_starts_from_a_folder_with_any_name(tmp_path):
     shutil.copytree(ROOT / "headless", root / "headless",
                     ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "undegrade", root)
+    shutil.copytree(ROOT / "subgraphs", root / "subgraphs")
     (root / "__init__.py").write_text("")
     (root / "nodes").mkdir()
     (root / "nodes" / "__init__.py").write_text(

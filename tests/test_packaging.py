@@ -20,7 +20,7 @@ PYPROJECT = TOML.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 FREE = {"torch", "numpy", "transformers"}  # the user's ComfyUI chooses their versions
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-DATA = ("locales", "models/embedded", "web", "workflows")
+DATA = ("locales", "models/embedded", "subgraphs", "web", "workflows")
 
 
 def requirements(lines: list[str]) -> list[Requirement]:

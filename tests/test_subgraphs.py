@@ -72,6 +72,25 @@ def test_a_value_is_set_inside(catalog):
     assert raw["definitions"]["subgraphs"][1]["nodes"][1]["widgets_values"] == ["bicubic", 3]
 
 
+def test_a_value_that_the_one_node_shows(catalog):
+    """As frontend 1.49 saves it: the host holds it, and what stands inside does not count."""
+    raw = workflow()
+    inner = raw["definitions"]["subgraphs"][1]
+    inner["inputs"][0] = {"name": "factor", "type": "FLOAT"}
+    inner["links"].append(link(9, -10, 0, 2, 1))
+    inner["nodes"][1]["inputs"].append({**slot("scale_by", "FLOAT", 9), "widget": {}})
+    host = raw["definitions"]["subgraphs"][0]["nodes"][1]
+    host["inputs"].append({**slot("factor", "FLOAT"), "widget": {"name": "factor"}})
+    host["widgets_values"] = [1.5]
+    it = document(raw, catalog)
+    assert it.graph().nodes["2:3:2"].inputs["scale_by"] == 1.5
+    assert apply_settings(it, ["2:3:2.scale_by=4"]) == []
+    assert host["widgets_values"] == [4]
+    assert it.graph().nodes["2:3:2"].inputs["scale_by"] == 4
+    host["widgets_values"] = [None]
+    assert document(raw, catalog).graph().nodes["2:3:2"].inputs["scale_by"] == 2.0
+
+
 def test_nothing_comes_from_an_input_that_is_not_connected(catalog):
     raw = workflow()
     raw["nodes"][1]["inputs"][0]["link"] = None

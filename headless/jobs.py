@@ -1,0 +1,213 @@
+"""The everyday jobs by name: ``undegrade sharpen photo.jpg``. Each runs a blueprint of ComfyUI's,
+`subgraphs/*.json`, on one picture, says what it found, and writes the result beside the picture.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .cli import DONE, FAILED, Plan, make_folder, refuse, unused, write_to
+from .folders import Folders
+from .pack import Pack
+
+if TYPE_CHECKING:
+    from .progress import Report
+
+BLUEPRINTS = Path(__file__).resolve().parent.parent / "subgraphs"
+LOAD, MASK, SAVE, HOST = "1", "2", "3", "10"  # node ids
+LEAST = 1 / 255  # what a picture of 8 bits can show
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its blueprint, the word behind the result's name, and when there is nothing to do.
+
+    tells: the node types whose texts say what was found.
+    nothing: node type -> what its outputs say against going on, or "".
+    """
+
+    blueprint: str
+    word: str
+    about: str
+    tells: tuple[str, ...] = ()
+    nothing: Mapping[str, Callable[[list[list]], str]] = field(default_factory=dict)
+    mask: bool = False
+
+
+def _clean(outputs: list[list]) -> str:
+    return "no noise that could be seen" if outputs[1][0] < LEAST else ""
+
+
+JOBS = {
+    "enlarge": Job("Enlarge Small Bad Picture", "enlarged", "enlarge a picture",
+                   ("UndegradeInversionSampler",)),
+}
+
+
+def add_commands(commands: "argparse._SubParsersAction") -> None:
+    """Add every job to the command's menu, with its blueprint's widgets as options."""
+    for name, job in JOBS.items():
+        parser = commands.add_parser(name, help=job.about, description=job.about)
+        parser.set_defaults(action=_run, job=job)
+        add = parser.add_argument
+        add("picture", type=Path, help="a picture file")
+        if job.mask:
+            add("--mask", type=Path, required=True, metavar="FILE",
+                help="a picture of its size, white where it is to be filled in")
+        for option, (_, widget) in widgets(job).items():
+            add(f"--{option}", dest=f"at {option}", metavar=widget.upper(),
+                help=f"the blueprint's {option.replace('-', ' ')}")
+        add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", dest="settings",
+            help="change any other value of the blueprint")
+        add("--output", type=Path, metavar="DIR|FILE",
+            help=f"where the result goes (default: NAME_{job.word} beside the picture, in its "
+                 "format)")
+        add("--format", choices=("png", "jpg", "tif", "webp"), help="of the result")
+        add("--compare", action="store_true", help="write before and after side by side, too")
+        add("--force", action="store_true", help="write a result even where nothing is gained")
+        add("--quiet", action="store_true", help="draw no progress bars")
+        add("--traceback", action="store_true", help="when a node fails, show where in its code")
+
+
+def blueprint(job: Job) -> dict[str, Any]:
+    """The blueprint's file."""
+    return json.loads((BLUEPRINTS / f"{job.blueprint}.json").read_text(encoding="utf-8"))
+
+
+def widgets(job: Job) -> dict[str, tuple[str, str]]:
+    """Option -> the id of the node inside and its widget."""
+    raw = blueprint(job)
+    (host,), (inside,) = raw["nodes"], raw["definitions"]["subgraphs"]
+    nodes, found = {str(node["id"]): node for node in inside["nodes"]}, {}
+    for key, widget in host["properties"]["proxyWidgets"]:
+        labels = [slot.get("label") for slot in nodes[key]["inputs"] if slot["name"] == widget]
+        found[(labels[0] or widget).replace(" ", "-")] = key, widget
+    return found
+
+
+def around(job: Job) -> dict[str, Any]:
+    """A workflow of the blueprint between loading and saving."""
+    raw = blueprint(job)
+    host = {**raw["nodes"][0], "id": int(HOST)}
+    slots = [slot["name"] for slot in host["inputs"]]
+    links = [[1, int(LOAD), 0, int(HOST), slots.index("image"), "IMAGE"],
+             [2, int(HOST), 0, int(SAVE), 0, "IMAGE"]]
+    nodes = [
+        {"id": int(LOAD), "type": "LoadImage", "widgets_values": ["", "image"],
+         "outputs": [{"name": "IMAGE", "type": "IMAGE"}, {"name": "MASK", "type": "MASK"}]},
+        host, {"id": int(SAVE), "type": "SaveImage", "widgets_values": ["picture"],
+               "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]}]
+    if job.mask:
+        nodes.append({"id": int(MASK), "type": "LoadImageMask", "widgets_values": ["", "red"],
+                      "outputs": [{"name": "MASK", "type": "MASK"}]})
+        links.append([3, int(MASK), 0, int(HOST), slots.index("mask"), "MASK"])
+    for key, _, _, target, place, _ in links:
+        if str(target) == HOST:
+            host["inputs"][place] = {**host["inputs"][place], "link": key}
+    return {**raw, "nodes": nodes, "links": links}
+
+
+def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
+    """The job as a workflow that can run.
+
+    Raises:
+        WorkflowError: it cannot, for the reasons given.
+    """
+    from .graph import WorkflowError
+    from .load import document
+    from .saving import save_problems
+    from .settings import apply_inputs, apply_settings
+    from .stock.writing import KINDS
+    from .validation import validate
+
+    job, picture = options.job, options.picture
+    beside = picture.suffix.lower() if picture.suffix.lower() in KINDS else ".png"
+    ending = f".{options.format}" if options.format else beside
+    output = options.output or picture.parent
+    if output.suffix.lower() not in KINDS or output.is_dir():
+        output = unused(output / f"{picture.stem}_{job.word}{ending}")
+    folders = Folders(output.parent)
+    write_to(folders, output, options.format)
+    it = document(around(job), pack.catalog(folders))
+    inputs = [f"{LOAD}={picture}", *([f"{MASK}={options.mask}"] if job.mask else [])]
+    settings = [f"{HOST}:{key}.{widget}={value}" for option, (key, widget) in widgets(job).items()
+                if (value := getattr(options, f"at {option}")) is not None]
+    problems = apply_inputs(it, folders, inputs)
+    problems += apply_settings(it, [*settings, *options.settings])
+    graph = it.graph()
+    problems += validate(graph, it.catalog)
+    if problems := problems or save_problems(graph, it.catalog, folders):
+        raise WorkflowError(*problems)
+    return Plan(it, graph, it.catalog, folders)
+
+
+def _run(options: argparse.Namespace, pack: Pack) -> int:
+    from .execution import NodeError
+    from .graph import WorkflowError
+    from .progress import Report
+
+    try:
+        plan = _plan(options, pack)
+        make_folder(plan.folders.output)
+    except WorkflowError as error:
+        return refuse(error)
+    report = Report(pack.host, plan.folders, options.quiet, words=False)
+    try:
+        with report:
+            return _work(options, plan, report)
+    except NodeError as error:
+        if options.traceback:
+            import traceback
+
+            traceback.print_exception(error.__cause__ or error)
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+    finally:
+        sys.stderr.writelines(f"{sentence}\n" for sentence in plan.folders.lost)
+
+
+def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
+    """Compute, say what was found, and save what is worth it."""
+    from .execution import execute
+
+    job = options.job
+    last = plan.graph.nodes[SAVE].links["images"].source
+    asked = {i: node.type for i, node in plan.graph.nodes.items() if node.type in job.nothing}
+    made: dict[str, list[list]] = {}
+    for target in [*asked, last]:
+        extra = {"workflow": plan.document.workflow}
+        made |= execute(plan.graph, plan.catalog, report, extra, [target], made)
+        against = job.nothing[asked[target]](made[target]) if target in asked else ""
+        if against and not options.force:
+            sys.stdout.write(f"{options.picture}: {against}; nothing is to be gained, and nothing "
+                             "was written (--force writes).\n")
+            return DONE
+    execute(plan.graph, plan.catalog, report, extra, [SAVE], made)
+    found = "; ".join(report.said[kind] for kind in job.tells if kind in report.said)
+    found = "; ".join(line.strip() for line in found.splitlines() if line.strip())
+    for path in report.saved:
+        sys.stdout.write(f"{options.picture}: {found or job.word} -> {path}\n")
+    if options.compare and report.saved:
+        path = unused(report.saved[0].with_name(f"{report.saved[0].stem}_compared.png"))
+        _compare(options.picture, report.saved[0], path)
+        sys.stdout.write(f"before and after: {path}\n")
+    return FAILED if plan.folders.lost else DONE
+
+
+def _compare(before: Path, after: Path, path: Path) -> None:
+    """Both side by side, the one before as large as the one after."""
+    from PIL import Image, ImageOps
+
+    from .sheet import draw_sheet
+
+    with Image.open(after) as picture:
+        size = picture.size
+    with Image.open(before) as picture:
+        whole = ImageOps.exif_transpose(picture).convert("RGB")
+    draw_sheet([("before", whole.resize(size, Image.Resampling.BICUBIC)), ("after", after)], 2,
+               path)
+

@@ -1,0 +1,75 @@
+"""The blueprints are what their workflows are, and the command's jobs run them."""
+
+import importlib
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from undegrade.headless.cli import main
+from undegrade.headless.jobs import BLUEPRINTS, JOBS, around, widgets
+
+FILES = sorted(BLUEPRINTS.glob("*.json"))
+SMALL = {  # few steps
+    "remove": {"UndegradePosteriorSampler.steps": 2},
+}
+each = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    sys.path.insert(0, str(BLUEPRINTS.parent / "benchmarks"))
+    yield importlib.import_module
+    sys.path.remove(str(BLUEPRINTS.parent / "benchmarks"))
+
+
+def test_the_files_are_drawn_from_the_workflows(scripts):
+    script = scripts("blueprints")
+    assert {path.stem for path in FILES} == set(script.BLUEPRINTS)
+    for path in FILES:
+        assert path.read_text() == script.text(path.stem), "draw them: benchmarks/blueprints.py"
+
+
+@each
+def test_one_picture_in_one_out_and_few_widgets(path):
+    (host,) = json.loads(path.read_text())["nodes"]
+    (inside,) = json.loads(path.read_text())["definitions"]["subgraphs"]
+    mask = ["mask"] if path.stem == "Remove Object" else []
+    assert [slot["name"] for slot in inside["inputs"]] == ["image", *mask]
+    assert [slot["name"] for slot in inside["outputs"]] == ["image"]
+    assert len(host["properties"]["proxyWidgets"]) <= 3 and inside["description"]
+    nodes = {str(node["id"]): node for node in inside["nodes"]}
+    for key, widget in host["properties"]["proxyWidgets"]:
+        assert any(slot["name"] == widget and slot["label"] for slot in nodes[key]["inputs"])
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_runs(name, tmp_path, capsys):
+    job, exif = JOBS[name], Image.Exif()
+    exif[0x010F] = "a camera"
+    picture = tmp_path / "photo.jpg"
+    drawn = Image.effect_noise((40, 32), 60).convert("RGB")
+    drawn.save(picture, quality=40, exif=exif)
+    mask = Image.new("L", (40, 32))
+    mask.paste(255, (8, 8, 16, 16))
+    mask.save(tmp_path / "mask.png")
+    small = [f"--set={key}={value}" for key, value in SMALL.get(name, {}).items()]
+    more = ["--mask", str(tmp_path / "mask.png")] if job.mask else []
+    assert main([name, str(picture), "--quiet", "--compare", "--force", *more, *small]) == 0
+    made = tmp_path / f"photo_{job.word}.jpg"
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(f"{picture}: ") and line.endswith(f" -> {made}")
+    with Image.open(made) as result:
+        assert result.getexif()[0x010F] == "a camera"
+    with Image.open(tmp_path / f"photo_{job.word}_compared.png") as both:
+        assert both.width > 2 * 40
+    assert main([name, str(tmp_path / "none.png"), *more]) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_the_command_runs_the_blueprints_themselves():
+    for job in JOBS.values():
+        raw = json.loads((BLUEPRINTS / f"{job.blueprint}.json").read_text())
+        assert around(job)["definitions"] == raw["definitions"]
+        assert len(widgets(job)) == len(raw["nodes"][0]["properties"]["proxyWidgets"])
