@@ -12,13 +12,19 @@ import argparse
 import time
 
 import help_degradation
+import help_photographs
 import help_posterior
 import help_regions
 import pack
 import torch
 
 DOCS = pack.ROOT / "web" / "docs"
-PICTURES = {**help_degradation.PICTURES, **help_posterior.PICTURES, **help_regions.PICTURES}
+PICTURES = {
+    **help_degradation.PICTURES,
+    **help_photographs.PICTURES,
+    **help_posterior.PICTURES,
+    **help_regions.PICTURES,
+}
 LIMIT = 40_000  # bytes
 
 

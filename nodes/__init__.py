@@ -6,6 +6,7 @@ Every node of the list runs outside of ComfyUI's inference mode (`wall`).
 from . import (
     blurs,
     colors,
+    denoising,
     feature_injection,
     hosted_compare,
     inspect,
@@ -90,6 +91,7 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeLoadNoisePredictor": (inversion.LoadNoisePredictor, "Load Noise Predictor"),
     "UndegradePredictedNoise": (inversion.PredictedNoiseNode, "Predicted Noise"),
     "UndegradeInversionSigmas": (inversion.InversionSigmas, "Inversion Sigmas"),
+    "UndegradeDenoise": (denoising.Denoise, "Denoise"),
     "UndegradeMeasurementConsistency": (inspect.MeasurementConsistency, "Measurement Consistency"),
     "UndegradeScoreRestoration": (inspect.ScoreRestoration, "Score Restoration"),
 }

@@ -79,7 +79,7 @@ class Denoise:
             "required": {
                 "prior": socket(
                     "DIFFUSION_PRIOR",
-                    "A pixel prior. Put Tiled Prior around it for pictures above 2 megapixels.",
+                    "A pixel prior. Put Tiled Prior around it for pictures of several megapixels.",
                 ),
                 "image": socket("IMAGE", "The noisy picture: grey, RGB or RGBA, 32x32 or more."),
                 "strength": ("FLOAT", strength),

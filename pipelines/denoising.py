@@ -9,7 +9,7 @@ was measured (`noise_curve.NoiseModel`); here it is made what the prior knows:
 
        z' = z + sum_k B_k sqrt(sigma^2 - s_k^2) n,   sigma = max s_k
 
-   with B_k the bands of `noise_curve.bands` and s_k their levels. z' = f(x) + sigma white noise,
+   with B_k the bands of `bands.bands` and s_k their levels. z' = f(x) + sigma white noise,
    and D(z', sigma) is an honest estimate from it. White noise lacks nothing, and none is added.
    Told the level alone, the network takes blotches for structure and keeps them.
 3. The mean over several draws of n takes back most of what was added; each draw is also turned or
@@ -23,16 +23,10 @@ from torch import Tensor
 
 from ..models.codec import Identity
 from ..models.prior import Prior
+from .bands import bands, from_opponent
 from .level import canvas_size
 from .noise import per_sample_noise
-from .noise_curve import (
-    FLOOR,
-    NoiseModel,
-    bands,
-    from_opponent,
-    stabilised,
-    unstabilised,
-)
+from .noise_curve import FLOOR, NoiseModel, stabilised, unstabilised
 from .operators.canvas import pad_reflect
 
 ORIENTATIONS = 8

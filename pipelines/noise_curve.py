@@ -21,15 +21,14 @@ noise of one band says nothing of the other, so that choosing by one does not bi
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .bands import BANDS, bands, gains, opponent
 from .noise_level import noise_level
 
-BANDS = 4  # the last is what is left: all that is coarser
 BLOCK, STRIDE = 16, 8  # pixels
 LEAST = 32  # pixels a side
 FLAT, FEWEST = 0.05, 8  # share of the blocks that is read, and how many at least
@@ -43,11 +42,11 @@ FLOOR = 1.5 / 127.5  # what is less noisy counts as clean
 SEEN = 3.8 / 127.5  # luma level from which noise that is not white is told from texture
 WHITE = 0.75  # share of the finest band that the white estimate must explain
 COLOURED = 0.5  # coarse chroma of noise, relative to its finest luma; texture has less
-FINE = 1.7  # of grey pictures: texture grows more than this from band to band
+GROWS = 2.65  # texture grows more than this from the finest band of luma to the next
+GROWS_GREY = 1.7  # the same where there is no chroma to tell by
 COARSEST = 1.3  # the most that coarse luma of noise is above its coarse chroma
-MARGIN = 1.15  # for what compression took from the picture beside adding to it; best of 1 to 1.3
+MARGIN = 1.1  # for what compression took from the picture beside adding to it; best of 1 to 1.3
 FLAT_POWER = 1e-8  # a block drawn in one colour has less
-LUMA = ((3**-0.5,) * 3, (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +105,8 @@ def stabilised(x: Tensor, tilt: float) -> Tensor:
 def unstabilised(z: Tensor, tilt: float, level: float) -> Tensor:
     """x of a denoised f(x), z, whose noise had this level.
 
-    E[sqrt(m + n)] = sqrt(m) - var(n) / (8 m^1.5) to second order, with var(n) = r^2 s^2 m where s is
-    the level at mid grey: m is the square of what came and r^2 s^2 / 4.
+    E[sqrt(m + n)] = sqrt(m) - var(n) / (8 m^1.5) to second order, with var(n) = r^2 s^2 m where s
+    is the level at mid grey: m is the square of what came and r^2 s^2 / 4.
     """
     if not tilt:
         return z
@@ -176,8 +175,7 @@ def levels_of(z: Tensor) -> tuple[Tensor, bool]:
         levels[:, 1:] = 0.0 if grey else white
         return levels, not grey
     fine, middle, chroma = (float(v) for v in (found[0, 0], found[1, 0], found[2, 1:].mean()))
-    is_noise = middle < FINE * fine if grey else chroma > COLOURED * fine
-    if fine < SEEN or not is_noise:
+    if fine < SEEN or not is_noise(fine, middle, found[:, 1:].mean(1).tolist(), grey):
         level = luma if luma >= FLOOR else 0.0
         levels[:, 0] = level
         levels[:, 1:] = 0.0 if grey else level
@@ -187,6 +185,16 @@ def levels_of(z: Tensor) -> tuple[Tensor, bool]:
     levels[1:, 0] = max(fine, middle if grey else min(middle, COARSEST * chroma))
     levels[:, 1:] = torch.minimum(levels[:, 1:], levels[:, :1])
     return MARGIN * levels, False
+
+
+def is_noise(fine: float, middle: float, chroma: list[float], grey: bool) -> bool:
+    """Whether flat blocks with these levels of luma, and of chroma by band, hold noise.
+
+    Demosaiced noise grows as texture does, and is as strong in the finest chroma as in luma.
+    """
+    if grey:
+        return middle < GROWS_GREY * fine
+    return chroma[2] > COLOURED * fine and (middle < GROWS * fine or chroma[0] > fine / 2)
 
 
 def flattest(z: Tensor) -> Tensor:
@@ -209,39 +217,3 @@ def flattest(z: Tensor) -> Tensor:
 def blocks(x: Tensor) -> Tensor:
     """Means of overlapping blocks of one picture, (1, C, H, W) -> (C, count)."""
     return F.avg_pool2d(x, BLOCK, STRIDE)[0].flatten(1)
-
-
-def opponent(x: Tensor) -> Tensor:
-    """RGB -> an orthonormal luma and two chromas, in which white noise stays white."""
-    return torch.einsum("ij,bjhw->bihw", torch.tensor(LUMA, device=x.device), x)
-
-
-def from_opponent(x: Tensor) -> Tensor:
-    """The other way."""
-    return torch.einsum("ji,bjhw->bihw", torch.tensor(LUMA, device=x.device), x)
-
-
-def bands(x: Tensor) -> list[Tensor]:
-    """Four bands of (B, C, H, W), fine to coarse, that sum to it."""
-    found = []
-    for k in range(BANDS - 1):
-        low = smoothed(smoothed(x, 2**k).mT, 2**k).mT
-        found.append(x - low)
-        x = low
-    return [*found, x]
-
-
-def smoothed(x: Tensor, gap: int) -> Tensor:
-    """(1, 4, 6, 4, 1) / 16 along the columns with `gap` pixels between the taps; mirrored."""
-    height = x.shape[-2]
-    x = F.pad(x, (0, 0, 2 * gap, 2 * gap), mode="reflect")
-    one, two, mid, four, five = (x[..., k * gap : k * gap + height, :] for k in range(5))
-    return (one + five + 4 * (two + four) + 6 * mid) / 16
-
-
-@cache
-def gains() -> tuple[float, ...]:
-    """What white noise of level 1 has in each band."""
-    impulse = torch.zeros(1, 1, 63, 63)
-    impulse[..., 31, 31] = 1
-    return tuple(band.square().sum().sqrt().item() for band in bands(impulse))
