@@ -47,7 +47,8 @@ class Preset:
 
 
 SUBDAPS = Preset()
-PLUG_AND_PLAY = Preset(SamplerOptions(steps=12, sigma_max=0.6, renoise=0.0), levels=1)
+FAST = SamplerOptions(steps=8, sigma_max=2.0, sigma_min=0.03, renoise=0.0)
+PLUG_AND_PLAY = Preset(FAST, levels=1)
 
 
 def presets(task: str) -> dict[str, Preset]:
@@ -86,6 +87,7 @@ def sample(prior: Prior, measurement: Measurement, preset: Preset, seed: int = 0
         noise,
         switch=preset.switch,
         renoise=preset.options.renoise,
+        belief=preset.options.belief,
         complementary=preset.options.complementary,
     )
     restored = measurement.y

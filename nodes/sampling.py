@@ -169,6 +169,7 @@ def run(
         noise,  # type: ignore[arg-type]
         switch=switch,
         renoise=chosen.renoise,
+        belief=chosen.belief,
         ode_steps=chosen.ode_steps,
         complementary=chosen.complementary,
     ):

@@ -42,7 +42,7 @@ from .options import Options, option
 THRESHOLD = 5e-3
 INTERVALS = (5, 10, 15, 20)  # of 1000 timesteps
 FEWEST_STEPS = 10  # below it there is nothing to skip
-BUDGETS = {"high": 0.2, "balanced": 0.4, "fast": 0.8, "draft": 1.6}  # q
+BUDGETS = {"high": 0.8, "balanced": 1.6, "fast": 3.2, "draft": 6.4}  # q
 LEAVE_BELOW = 0.35  # noise level, standard deviation in state units
 PATIENCE = 2
 KINDS = ("growth", "stable", "saturated")
@@ -102,8 +102,8 @@ class StepPolicy(Options):
     )
     quality: str = option(
         "balanced",
-        "For 'error': how much error skipping may add, from 'high' (0.2 of a hard region's) to "
-        "'draft' (1.6).",
+        "For 'error': how much error skipping may add, from 'high' (0.8 of a hard region's) to "
+        "'draft' (6.4).",
         choices=tuple(BUDGETS),
     )
     threshold: float = option(

@@ -53,6 +53,9 @@ from .switch import SwitchRule, Updated, never
 from .updates.update import MeasurementUpdate, Surroundings
 
 
+PLUG_AND_PLAY = 0.5  # r / sigma where no noise is drawn
+
+
 @dataclass(frozen=True)
 class SamplerOptions(Options):
     """The numbers of a run. Defaults are those measured best for the built-in prior.
@@ -60,6 +63,10 @@ class SamplerOptions(Options):
     `renoise` below 1 is ours. The re-noised state is x0_y + sigma n, and the maximum that conjugate
     gradients give for x0_y has an error of its own, so that noise of the full sigma makes the state
     noisier than the network is told. With x0_y drawn from the local posterior 1 is exactly right.
+
+    At 0 nothing is drawn, and a prediction is nearer the truth than the papers' r = sigma says: the
+    built-in prior's rms error falls from 0.6 sigma at 0.03 to 0.1 sigma at 2. r = 0.5 sigma is ours
+    (measured best of 0.15 to 1 on four tasks), as DPIR's r = 2.1 sigma is tuned for its own prior.
     """
 
     steps: int = option(
@@ -88,7 +95,8 @@ class SamplerOptions(Options):
         0.9,
         "How much noise is drawn at the start and at every stochastic step. 1 is the papers' and "
         "samples the posterior, for uncertainty too; 0.9 comes nearer the truth with the built-in "
-        "prior; 0 is plug-and-play restoration (one answer, best with sigma_max near 0.6).",
+        "prior; 0 is plug-and-play restoration: one answer, in 8 steps from sigma_max 2 to "
+        "sigma_min 0.03.",
         min=0.0,
         max=1.0,
         step=0.05,
@@ -107,6 +115,12 @@ class SamplerOptions(Options):
         "Nearer the truth with the built-in prior. Off is the papers'.",
         advanced=True,
     )
+
+
+    @property
+    def belief(self) -> float:
+        """r / sigma, how far an update believes a prediction to lie from the truth."""
+        return PLUG_AND_PLAY if self.renoise == 0 else 1.0
 
 
 def schedule_for(prior: Prior, options: SamplerOptions) -> Schedule:
@@ -133,13 +147,14 @@ def restore(
     *,
     switch: SwitchRule = never,
     renoise: float = 1.0,
+    belief: float = 1.0,
     ode_steps: int = 1,
     complementary: bool = False,
     replay: Replay = launched,
 ) -> Iterator[Step]:
     """Sample p(x0 | y), one yielded `Step` per noise level.
 
-    measurement: y, (B, C, h, w) in [-1, 1] units. noise: one stream per sample. renoise,
+    measurement: y, (B, C, h, w) in [-1, 1] units. noise: one stream per sample. renoise, belief,
     complementary: see `SamplerOptions`. replay: for updates, see `Recordings`. The last step has no
     data term, as in the official code: x0_hat = x0_y is the result; `picture` decodes and crops it.
     Raises `FloatingPointError` (not finite) and `ArithmeticError` (a wrong derivative: `adjoint`).
@@ -157,10 +172,10 @@ def restore(
         x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried)
         check_finite(x0_hat, i, sigma)
         deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        x0_y, spread, source = x0_hat, sigma, noise
+        x0_y, spread, source = x0_hat, belief * sigma, noise
         if i < last:
             around = Surroundings(sigma_next, noise, i / steps, pullback, changes, factor, replay)
-            if complementary and complement.exists(update, level[factor]):
+            if complementary and renoise > 0 and complement.exists(update, level[factor]):
                 spread, source = complement.reflected(noise, update, at[factor], around)
             x0_y = update(x0_hat, spread, at[factor], around)
             if factor == 1:

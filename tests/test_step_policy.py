@@ -60,7 +60,7 @@ def test_the_threshold_is_in_units_of_a_mean_step_on_any_grid():
 @pytest.mark.parametrize("quality", ["high", "balanced", "fast", "draft"])
 def test_the_error_rule(quality):
     """m = floor(q (L / N) / l), l = h g / 2."""
-    q = {"high": 0.2, "balanced": 0.4, "fast": 0.8, "draft": 1.6}[quality]
+    q = {"high": 0.8, "balanced": 1.6, "fast": 3.2, "draft": 6.4}[quality]
     policy = StepPolicy(quality=quality)
     for m in (0.5, 1.5, 2.5, 3.5, 9.0):
         loss = q * SPANS.loss / N / m
