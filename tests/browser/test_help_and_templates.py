@@ -84,6 +84,12 @@ def test_the_templates_are_there_with_their_pictures(open_canvas):
     assert canvas.problems == []
 
 
+def test_the_templates_are_in_the_order_of_their_names(open_canvas):
+    canvas = open_canvas()
+    listed = canvas.run("async () => (await app.api.getWorkflowTemplates()).undegrade")
+    assert listed == sorted(path.stem for path in TEMPLATES)
+
+
 @pytest.fixture(scope="module")
 def chooser(open_canvas):
     """A page whose workflows all come from the Templates dialog."""
