@@ -34,6 +34,12 @@ class Blueprint:
 
 
 BLUEPRINTS = {
+    "Denoise Photo": Blueprint(
+        "denoise_photo", "Measures the noise of a photograph and takes it out: denoise, grain, "
+        "night shot, ISO.", (
+            ("UndegradeDenoise", "strength", "FLOAT", "strength"),
+            ("UndegradeDenoise", "noise_level", "FLOAT", "noise level"),
+            ("UndegradeDenoise", "passes", "INT", "passes"))),
     "Enlarge Small Bad Picture": Blueprint(
         "Enlarge a small bad picture", "Enlarges a small, soft, noisy picture four times: upscale, "
         "super-resolution, enhance.", (

@@ -15,11 +15,13 @@ from .folders import Folders
 from .pack import Pack
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .progress import Report
 
 BLUEPRINTS = Path(__file__).resolve().parent.parent / "subgraphs"
 LOAD, MASK, SAVE, HOST = "1", "2", "3", "10"  # node ids
-LEAST = 1 / 255  # what a picture of 8 bits can show
+LEAST = 0.5 / 255  # what a picture of 8 bits can show
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Job:
     """One job: its blueprint, the word behind the result's name, and when there is nothing to do.
 
     tells: the node types whose texts say what was found.
-    nothing: node type -> what its outputs say against going on, or "".
+    nothing: node type -> what its outputs say against going on, or ""; a picture that comes back
+        as it was is not written in any case.
     """
 
     blueprint: str
@@ -38,11 +41,9 @@ class Job:
     mask: bool = False
 
 
-def _clean(outputs: list[list]) -> str:
-    return "no noise that could be seen" if outputs[1][0] < LEAST else ""
-
-
 JOBS = {
+    "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
+                   ("UndegradeDenoise",)),
     "enlarge": Job("Enlarge Small Bad Picture", "enlarged", "enlarge a picture",
                    ("UndegradeInversionSampler",)),
 }
@@ -178,17 +179,16 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
     last = plan.graph.nodes[SAVE].links["images"].source
     asked = {i: node.type for i, node in plan.graph.nodes.items() if node.type in job.nothing}
     made: dict[str, list[list]] = {}
-    for target in [*asked, last]:
-        extra = {"workflow": plan.document.workflow}
+    extra = {"workflow": plan.document.workflow}
+    for target in [LOAD, *asked, last]:
         made |= execute(plan.graph, plan.catalog, report, extra, [target], made)
         against = job.nothing[asked[target]](made[target]) if target in asked else ""
         if against and not options.force:
-            sys.stdout.write(f"{options.picture}: {against}; nothing is to be gained, and nothing "
-                             "was written (--force writes).\n")
-            return DONE
+            return _nothing(options.picture, against)
+    if _same(made[LOAD][0][0], made[last][plan.graph.nodes[SAVE].links["images"].slot][0]):
+        return _nothing(options.picture, _found(job, report) or "nothing to gain, it comes back as it was")
     execute(plan.graph, plan.catalog, report, extra, [SAVE], made)
-    found = "; ".join(report.said[kind] for kind in job.tells if kind in report.said)
-    found = "; ".join(line.strip() for line in found.splitlines() if line.strip())
+    found = _found(job, report)
     for path in report.saved:
         sys.stdout.write(f"{options.picture}: {found or job.word} -> {path}\n")
     if options.compare and report.saved:
@@ -196,6 +196,22 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
         _compare(options.picture, report.saved[0], path)
         sys.stdout.write(f"before and after: {path}\n")
     return FAILED if plan.folders.lost else DONE
+
+
+def _found(job: Job, report: "Report") -> str:
+    """What the nodes said, in one line."""
+    said = "\n".join(report.said[kind] for kind in job.tells if kind in report.said)
+    return "; ".join(line.strip().rstrip(".") for line in said.splitlines() if line.strip())
+
+
+def _same(before: "Tensor", after: "Tensor") -> bool:
+    """Whether nobody could see a difference."""
+    return before.shape == after.shape and bool((before - after).abs().max() < LEAST)
+
+
+def _nothing(picture: Path, why: str) -> int:
+    sys.stdout.write(f"{picture}: {why}; nothing was written.\n")
+    return DONE
 
 
 def _compare(before: Path, after: Path, path: Path) -> None:

@@ -73,3 +73,13 @@ def test_the_command_runs_the_blueprints_themselves():
         raw = json.loads((BLUEPRINTS / f"{job.blueprint}.json").read_text())
         assert around(job)["definitions"] == raw["definitions"]
         assert len(widgets(job)) == len(raw["nodes"][0]["properties"]["proxyWidgets"])
+
+
+def test_nothing_is_written_where_nothing_is_gained(tmp_path, capsys):
+    """A picture without noise, on which Denoise changes nothing."""
+    ramp = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+    ramp.save(tmp_path / "clean.png")
+    assert main(["denoise", str(tmp_path / "clean.png"), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "nothing to gain" in said and said.endswith("nothing was written.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["clean.png"]
