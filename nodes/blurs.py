@@ -78,6 +78,12 @@ PATH_TOOLTIP = (
 )
 
 
+TURNED_TOOLTIP = (
+    "Turn the kernel by 180 degrees: many programs and papers give it that way round. Where the "
+    "restored picture only rings, try the other way."
+)
+
+
 class KernelBlurNode(BlurNode):
     """IMAGE -> KernelBlur."""
 
@@ -91,16 +97,23 @@ class KernelBlurNode(BlurNode):
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
         tooltip = (
-            "The kernel: square, with an odd side. Colours are averaged, and its sum is made 1."
+            "The kernel, of any size: black is continued around it to an odd square. Colours are "
+            "averaged, and its sum is made 1."
         )
-        return {"required": {"kernel": socket("IMAGE", tooltip), "border": BORDER}}
+        turned = {"default": False, "tooltip": TURNED_TOOLTIP}
+        return {
+            "required": {"kernel": socket("IMAGE", tooltip), "border": BORDER},
+            "optional": {"turned": ("BOOLEAN", turned)},
+        }
 
-    def make(self, kernel: Tensor, border: str) -> tuple[Operator, Tensor]:
+    def make(self, kernel: Tensor, border: str, turned: bool = False) -> tuple[Operator, Tensor]:
         """The operator and its kernel."""
         pixels, _ = to_pixels(kernel, "kernel")
         if pixels.shape[0] != 1:
             raise ValueError(f"kernel is a batch of {pixels.shape[0]} pictures; give a single one.")
-        return with_kernel(KernelBlur(border=border, weights=(pixels[0].mean(0) + 1) / 2))
+        weights = (pixels[0].mean(0) + 1) / 2
+        weights = weights.flip(0, 1) if turned else weights
+        return with_kernel(KernelBlur(border=border, weights=weights))
 
 
 class NonlinearBlurNode:

@@ -104,9 +104,7 @@ def test_mask_of_another_size_and_a_mask_that_hides_everything():
         call("UndegradeInpaintingMask", mask=torch.ones(1, 8, 8))
 
 
-def test_even_and_empty_kernels():
-    with pytest.raises(ValueError, match="odd side"):
-        call("UndegradeKernelBlur", kernel=torch.ones(1, 4, 4, 3))
+def test_empty_and_several_kernels():
     with pytest.raises(ValueError, match="zero everywhere"):
         call("UndegradeKernelBlur", kernel=torch.zeros(1, 5, 5, 3))
     with pytest.raises(ValueError, match="batch of 2"):

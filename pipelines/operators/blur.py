@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..options import Options, option
+from .kernel import normalised_kernel
 from .operator import Operator
 
 OFFICIAL_THRESHOLD = 0.05
@@ -174,8 +175,8 @@ class GaussianBlur(Blur):
 class KernelBlur(Blur):
     """Convolution with any kernel.
 
-    weights: (k, k), k odd, no negative values and a positive sum; it is divided by its sum.
-    Raises `ValueError` otherwise.
+    weights: (h, w), no negative values and a positive sum; it is divided by its sum, and continued
+    by zeros to an odd square (`squared`). Raises `ValueError` otherwise.
     """
 
     weights: Tensor = field(default=None)  # type: ignore[assignment]
@@ -183,27 +184,12 @@ class KernelBlur(Blur):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.weights is None:
-            raise ValueError("KernelBlur has no kernel; give `weights`, (k, k) with an odd k.")
+            raise ValueError("KernelBlur has no kernel; give `weights`, (h, w).")
         object.__setattr__(self, "weights", normalised_kernel(self.weights))
 
     def kernel(self) -> Tensor:
         """The weights."""
         return self.weights
-
-
-def normalised_kernel(weights: Tensor) -> Tensor:
-    """weights / sum(weights), (k, k) float32. Raises `ValueError` for what is no blur kernel."""
-    shape = "x".join(map(str, weights.shape))
-    if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or weights.shape[0] % 2 == 0:
-        raise ValueError(
-            f"The blur kernel is {shape}; give a square kernel with an odd side, such as 61x61, so "
-            "that it has a centre."
-        )
-    if not torch.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError("The blur kernel has negative or non-finite values; give values >= 0.")
-    if weights.sum() <= 0:
-        raise ValueError("The blur kernel is zero everywhere; give one with a positive sum.")
-    return (weights / weights.double().sum()).float()
 
 
 def gaussian_weights(std: float) -> Tensor:

@@ -1,0 +1,1 @@
+"""Blind deconvolution: which kernel blurred a picture, found with the prior itself."""

@@ -1,0 +1,206 @@
+"""Which kernel blurred a picture: blind deconvolution with a diffusion prior, coarse to fine.
+
+Looking for the most probable picture and kernel at once fails: a blurred picture with no kernel is
+the more probable pair (Levin et al., "Understanding and evaluating blind deconvolution
+algorithms", CVPR 2009). The kernel alone, averaged over the pictures that it allows, is found
+(Levin et al., 2011), by expectation and maximisation; with a diffusion prior the expectation is a
+sample of the posterior (FastDiffusionEM, arXiv 2309.00287; GibbsDDRM, arXiv 2301.12686).
+
+    E:  x ~ p(x | y, k), in a few steps of the sampler, from high to low sigma
+    M:  k = the least squares kernel of x (`kernel_update`)
+
+| letter | here        | meaning                                                               |
+|--------|-------------|-----------------------------------------------------------------------|
+| y      | y           | the blurred picture, reduced to this level                            |
+| x      | x           | a sharp picture that the kernel allows                                |
+| k      | kernel      | of this level's scale                                                 |
+| sigma  | sigma       | noise level of the sampler's step                                     |
+| s      | trust       | noise level that the data are believed to have                        |
+
+Where we depart, and why:
+- Levels of a pyramid, each sqrt(2) larger, the kernel from a few pixels on: the sampler's own
+  coarse resolutions. At the coarsest every kernel is found; a large one at full size never.
+- The data are believed less than they deserve, falling over a level from TRUST[0] to TRUST[1].
+  EM with the true noise hardly moves, since x explains y with any kernel (Levin et al., 2011,
+  section 3); and while the kernel is wrong, its error is noise, too.
+- Steps of the kernel are twice as long as EM's (over-relaxation), which it takes without harm.
+- Of a large picture a window with much structure is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...models.prior import Prior
+from ..measurement import Measurement
+from ..noise import Noise
+from ..operators.blur import KernelBlur
+from ..operators.canvas import pad_reflect
+from ..options import Options, option
+from ..updates.conjugate_gradient import ConjugateGradient
+from .kernel_kinds import Shape, best_shape
+from .kernel_update import GradientFit, enlarged, kernel_of, luminance, tidied
+
+KINDS = ("any", "straight motion", "out of focus", "Gaussian")
+WINDOW = 320  # pixels a side that are read of a larger picture
+COARSEST = 3  # pixels of the smallest kernel
+RATIO = 2**0.5
+SIGMAS = (0.5, 0.25)  # of the sampler's steps
+TRUST = (0.2, 0.04)  # noise levels believed at the start and at the end of a level
+ROUNDS = 6  # of expectation and maximisation, at every level
+RELAXATION = 2.0
+SMOOTH = 1e-3  # weight of |k|^2
+ITERATIONS = 40  # of the kernel's least squares
+THRESHOLD = 0.03  # of the largest value; below it a kernel is nothing
+ISLAND = 0.03  # of the sum
+UPDATE = ConjugateGradient(iterations=8)
+
+
+@dataclass(frozen=True)
+class BlurOptions(Options):
+    """What is asked of the blur."""
+
+    kind: str = option(
+        "any",
+        "'any' finds every kernel, such as a shaken hand's; the others look for fewer numbers, and "
+        "are surer where you know what happened: a line, a disc, a Gaussian.",
+        choices=KINDS,
+    )
+    kernel_size: int = option(
+        31,
+        "The largest kernel in pixels, odd: somewhat more than the longest streak that a point "
+        "makes. Larger takes longer and is less sure.",
+        min=3,
+        max=101,
+        step=2,
+    )
+    noise_level: float = option(
+        0.0,
+        "Standard deviation of the picture's noise, with pixels from -1 to 1; 0 estimates it.",
+        min=0.0,
+        max=2.0,
+        step=0.005,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"kernel_size is {self.kernel_size}; give an odd number such as "
+                f"{self.kernel_size + 1}, so that the kernel has a centre."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One scale of the search: picture, mask of what is seen, and the kernel's side."""
+
+    y: Tensor
+    seen: Tensor
+    side: int
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a search ended with: its kernel, the sharp picture, and its shape for a kind."""
+
+    kernel: Tensor
+    x: Tensor
+    level: Level
+    shape: Shape | None
+
+
+def sides(largest: int) -> list[int]:
+    """The kernel's odd sides, from the coarsest to the finest."""
+    found = [largest]
+    while found[0] > COARSEST:
+        smaller = int(found[0] / RATIO)
+        found.insert(0, max(COARSEST, smaller - 1 + smaller % 2))
+    return found
+
+
+def network_calls(largest: int) -> int:
+    """How often `search` asks the prior."""
+    return len(sides(largest)) * ROUNDS * len(SIGMAS)
+
+
+def levels(y: Tensor, seen: Tensor, largest: int) -> list[Level]:
+    """The pyramid, coarse first. y: (1, 3, H, W); seen: (1, 1, H, W)."""
+    found = []
+    for side in sides(largest):
+        scale = side / largest
+        size = [max(round(n * scale), 1) for n in y.shape[-2:]]
+        smaller = y if side == largest else F.interpolate(y, size=size, mode="bilinear",
+                                                          antialias=True)
+        mask = seen if side == largest else F.interpolate(seen, size=size, mode="area")
+        found.append(Level(smaller, (mask > 0.999).to(y), side, scale))
+    return found
+
+
+def search(
+    prior: Prior, y: Tensor, seen: Tensor, options: BlurOptions, noise_level: float, noise: Noise
+) -> Found:
+    """The kernel of y, (1, 3, H, W) in [-1, 1], by EM over all levels."""
+    shape, kernel, found = None, first_kernel().to(y), None
+    for level in levels(y, seen, options.kernel_size):
+        if found is not None:
+            grown = level.side / found.level.side
+            shape = shape.scaled(grown) if shape else None
+            kernel = enlarged(kernel, level.side)
+        x, least = level.y, max(noise_level * level.scale, TRUST[1])
+        for i in range(ROUNDS):
+            trust = max(TRUST[0] * (least / TRUST[0]) ** (i / (ROUNDS - 1)), least)
+            x = sharp(prior, level, kernel, trust, noise)
+            fit = fit_of(x, level)
+            if options.kind == "any":
+                kernel = relaxed(fit, kernel)
+            else:
+                shape = best_shape(fit, options.kind, shape)
+                kernel = shape.kernel(level.side).to(y)
+        found = Found(kernel, x, level, shape)
+    assert found is not None
+    return found
+
+
+def first_kernel() -> Tensor:
+    """Two pixels beside each other: anything but no blur, where EM would stay."""
+    k = torch.zeros(COARSEST, COARSEST)
+    k[1, 1:] = 0.5
+    return k
+
+
+def sharp(prior: Prior, level: Level, kernel: Tensor, trust: float, noise: Noise) -> Tensor:
+    """A picture that the kernel allows, from the posterior under the believed noise level."""
+    measurement = Measurement(level.y, KernelBlur(weights=kernel), trust)
+    x = level.y
+    for sigma in SIGMAS:
+        x0_y = UPDATE(x, sigma, measurement)
+        x = denoised(prior, x0_y + sigma * noise(x0_y), sigma)
+    return x
+
+
+def denoised(prior: Prior, x: Tensor, sigma: float) -> Tensor:
+    """The prior's prediction for a picture of any size."""
+    height, width = x.shape[-2:]
+    multiple = prior.spec.multiple_of
+    canvas = [-(-n // multiple) * multiple for n in (height, width)]
+    level = torch.full((x.shape[0],), sigma, device=x.device)
+    return prior.denoise(pad_reflect(x, *canvas), level)[..., :height, :width]
+
+
+def fit_of(x: Tensor, level: Level, part: Tensor | None = None) -> GradientFit:
+    """The kernel's problem for the picture x of a level, or for a part of it."""
+    seen = level.seen if part is None else level.seen * part
+    return GradientFit(luminance(x), luminance(level.y), level.side, seen[..., :-1, :-1])
+
+
+def relaxed(fit: GradientFit, kernel: Tensor) -> Tensor:
+    """A longer step than EM's towards the least squares kernel."""
+    target = kernel_of(fit, kernel, SMOOTH, ITERATIONS)
+    beyond = (kernel + RELAXATION * (target - kernel)).clamp(min=0)
+    return tidied(beyond, THRESHOLD, ISLAND).to(kernel)
