@@ -4,6 +4,7 @@ Every node of the list runs outside of ComfyUI's inference mode (`wall`).
 """
 
 from . import (
+    blur_kernel,
     blurs,
     colors,
     denoising,
@@ -40,6 +41,7 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeGaussianBlur": (blurs.GaussianBlurNode, "Gaussian Blur"),
     "UndegradeMotionBlur": (blurs.MotionBlurNode, "Motion Blur"),
     "UndegradeKernelBlur": (blurs.KernelBlurNode, "Kernel Blur"),
+    "UndegradeEstimateBlurKernel": (blur_kernel.EstimateBlurKernel, "Estimate Blur Kernel"),
     "UndegradeInpaintingMask": (operators.InpaintingMaskNode, "Inpainting Mask"),
     "UndegradeHDRClip": (operators.HDRClipNode, "HDR Clip"),
     "UndegradeNonlinearBlur": (blurs.NonlinearBlurNode, "Nonlinear Blur"),

@@ -154,6 +154,10 @@ def blur_files() -> list[str]:
 
 def with_kernel(blur: Blur) -> tuple[Operator, Tensor]:
     """The operator, and its kernel as a grey IMAGE whose largest value is 1."""
-    k = blur.kernel()
+    return blur, kernel_image(blur.kernel())
+
+
+def kernel_image(k: Tensor) -> Tensor:
+    """A kernel as a grey IMAGE whose largest value is 1."""
     grey = (k / k.max()).expand(1, 3, *k.shape)
-    return blur, to_image(2 * grey.to(torch.float32) - 1)
+    return to_image(2 * grey.to(torch.float32) - 1)
