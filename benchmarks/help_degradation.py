@@ -71,6 +71,17 @@ def kernel_blur() -> Image.Image:
     return strip([("kernel", kernel), ("blurred", image), ("restored", restored(measurement))])
 
 
+def estimate_blur_kernel() -> Image.Image:
+    """A shaken photograph, what is found of the shake, and the picture without it."""
+    image, _ = degraded(node("MotionBlur", path="random walk", side=21, seed=2)[0])
+    kernel, operator, level, *_ = node("EstimateBlurKernel", prior=prior(), image=image,
+                                       kernel_size=23)
+    measurement = node("MeasurementFromImage", image=image, operator=operator,
+                       noise_level=level)[0]
+    panels = [("blurred", image), ("kernel found", kernel), ("restored", restored(measurement))]
+    return strip(panels)
+
+
 def inpainting_mask() -> Image.Image:
     """70 % hidden."""
     mask = node("RandomMask", image=example(), hidden=0.7)[0]
@@ -157,6 +168,7 @@ PICTURES = {
     "GaussianBlur": gaussian_blur,
     "MotionBlur": motion_blur,
     "KernelBlur": kernel_blur,
+    "EstimateBlurKernel": estimate_blur_kernel,
     "InpaintingMask": inpainting_mask,
     "RandomMask": random_mask,
     "BoxMask": box_mask,

@@ -28,6 +28,7 @@ QUICK = {
     "UndegradeNonlinearBlur": {"file": "small.pth"},
     "UndegradeStableSRModule": {"file": FILE},
     "UndegradeLoadFeatureInjection": {"file": FILE},
+    "UndegradeEstimateBlurKernel": {"kernel_size": 3, "noise_level": 0.05},
     "UndegradeMotionBlur": {"side": 9, "length": 5.0},
     "UndegradePosteriorSampler": {"steps": 3, "keep_trajectory": True},
     "UndegradeLangevinMeasurementUpdate": {"iterations": 2},

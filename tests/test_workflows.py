@@ -18,7 +18,7 @@ from undegrade.headless.validation import validate
 FOLDER = Path(__file__).resolve().parent.parent / "workflows"
 WORKFLOWS = sorted(FOLDER.rglob("*.json"))
 DEMO = FOLDER / "demo"
-STILL = {"deblur_your_photo", "jpeg_repair"}  # to be rewritten
+STILL = {"jpeg_repair"}  # to be rewritten
 NEEDS_WEIGHTS = {
     "demo_nonlinear_deblur": "GOPRO_wVAE.pth",
     "Use a diffusers folder": "a diffusers folder",
@@ -29,6 +29,7 @@ LEGIBLE, TITLE = 0.7, 30  # of the canvas: a zoom at which text is drawn well; p
 SMALL = {  # enough to run every node, for a picture of 48x40
     "UndegradePosteriorSampler": {"steps": 3, "samples": 2},
     "UndegradeLangevinMeasurementUpdate": {"iterations": 2},
+    "UndegradeEstimateBlurKernel": {"kernel_size": 3},
     "UndegradeMotionBlur": {"side": 9, "length": 5.0},
     "UndegradeRegionAdaptiveSampler": {"steps": 10},
     "UndegradeCalibrateRegions": {"steps": 10},

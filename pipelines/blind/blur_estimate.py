@@ -37,7 +37,7 @@ from .kernel_update import correlation, kernel_of, tidied
 CLIPPED = 2 * 250 / 255 - 1  # at and above it a pixel may have been brighter
 ENOUGH = 0.3  # share of the picture that must be left where clipped lights are left out
 LEAST_NOISE = 0.004  # rounding to 8 bits is 0.002, and no photograph is cleaner
-SPREAD = 0.6  # pixels; a kernel of less standard deviation is no blur
+POINT = 0.85  # correlation with a single pixel from which a kernel is no blur
 ALIKE = 0.9  # correlation from which a kernel is called by the name of a shape
 DIFFERENT = 0.5  # correlation of halves below which the blur differs over the picture
 STRIDE = 32  # pixels between the windows that are compared
@@ -149,9 +149,7 @@ def busiest(y: Tensor, seen: Tensor, side: int) -> tuple[slice, slice]:
 def named(found: Found) -> str:
     """The kernel in words."""
     k = found.kernel
-    axis = torch.arange(k.shape[0], dtype=k.dtype, device=k.device) - k.shape[0] // 2
-    rows, columns = (k.sum(d) @ axis.square() - (k.sum(d) @ axis) ** 2 for d in (1, 0))
-    if float(rows + columns) / 2 < SPREAD**2:
+    if float(k.max() / k.norm()) >= POINT:
         return "no blur: nothing is to be gained"
     if found.shape is not None:
         return str(found.shape)

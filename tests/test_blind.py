@@ -1,0 +1,179 @@
+"""Blind deconvolution: pieces against what is known, and a small picture from end to end."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from node_calls import call
+
+from undegrade.pipelines.blind.blur_estimate import BlurEstimate, busiest, unreached
+from undegrade.pipelines.blind.kernel_estimation import sides
+from undegrade.pipelines.blind.kernel_kinds import Shape, best_shape, nearest_shape
+from undegrade.pipelines.blind.kernel_update import (
+    GradientFit,
+    centred,
+    correlation,
+    enlarged,
+    islands,
+    kernel_of,
+    tidied,
+)
+from undegrade.pipelines.operators.blur import KernelBlur
+from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
+
+
+def shapes(side: int, seed: int = 0) -> torch.Tensor:
+    """Flat rectangles over each other, (1, 3, side, side): edges everywhere."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.zeros(1, 3, side, side)
+    for _ in range(60):
+        top, left = (int(n) for n in torch.randint(0, side - 6, (2,), generator=g))
+        height, width = (int(n) for n in torch.randint(5, side // 3, (2,), generator=g))
+        colour = 1.6 * torch.rand(3, 1, 1, generator=g) - 0.8
+        x[0, :, top : top + height, left : left + width] = colour
+    return x
+
+
+def grey(side: int = 96) -> torch.Tensor:
+    return shapes(side).mean(1, keepdim=True)
+
+
+def walk(side: int = 9) -> torch.Tensor:
+    return RandomMotionBlur(side=side, intensity=0.8, seed=4).kernel()
+
+
+def test_the_kernel_of_a_known_picture_is_found_whatever_lies_beyond_its_border():
+    x, k = grey(), walk()
+    y = KernelBlur(border="circular", weights=k)(x)
+    fit = GradientFit(x, y, 11)
+    start = torch.full((11, 11), 1 / 121)
+    found = kernel_of(fit, start, 0.0, 200)
+    assert correlation(found, k) > 0.999 and fit.misfit(found) < 1e-3 < fit.misfit(start)
+    assert float(found.min()) >= 0 and float(found.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_blurring_and_its_transpose_belong_together():
+    fit = GradientFit(grey(40), grey(40).flip(-1), 5, (torch.rand(1, 1, 39, 39) > 0.2).float())
+    k, e = torch.rand(5, 5), torch.randn(1, 2, 39, 39)
+    assert float((fit.blur(k) * e).sum()) == pytest.approx(float((k * fit.adjoint(e)).sum()), 1e-4)
+
+
+def test_pixels_that_are_not_seen_do_not_matter():
+    x, k = grey(), walk()
+    y = KernelBlur(weights=k)(x)
+    seen = torch.ones(1, 1, 95, 95)
+    seen[..., 30:60, 30:60] = 0
+    spoilt = y.clone()
+    spoilt[..., 32:58, 32:58] = 1
+    start = torch.full((9, 9), 1 / 81)
+    whole, without = (GradientFit(x, v, 9, seen) for v in (y, spoilt))
+    torch.testing.assert_close(
+        kernel_of(whole, start, 0.0, 20), kernel_of(without, start, 0.0, 20), atol=1e-5, rtol=0
+    )
+    assert correlation(kernel_of(GradientFit(x, spoilt, 9), start, 0.0, 20), k) < 0.98
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape("straight motion", 9.0, 30.0),
+        Shape("out of focus", 4.0),
+        Shape("Gaussian", 2.0),
+    ],
+    ids=lambda s: s.kind,
+)
+def test_shapes_are_found_in_two_looks(shape):
+    x = grey()
+    fit = GradientFit(x, KernelBlur(weights=shape.kernel(17))(x), 17)
+    found = best_shape(fit, shape.kind, None)
+    for _ in range(2):
+        found = best_shape(fit, shape.kind, found)
+    assert found.size == pytest.approx(shape.size, abs=0.6)
+    assert abs((found.angle - shape.angle + 90) % 180 - 90) < 4
+    looks, alike = nearest_shape(shape.kernel(17), 17)
+    assert looks.kind == shape.kind and alike > 0.97
+
+
+def test_islands_small_values_and_an_eccentric_place_go():
+    k = torch.zeros(9, 9)
+    k[1, 1:4] = 1.0
+    k[2, 4] = 0.5  # joined at a corner
+    k[7, 7] = 0.05
+    k[4, 4] = 0.01
+    assert len(islands(k > 0).unique()) == 4  # three of them, and what lies between
+    left = tidied(k, 0.03, 0.03)
+    assert int((left > 0).sum()) == 4 and float(left.sum()) == pytest.approx(1)
+    axis = torch.arange(9.0) - 4
+    for d in (0, 1):
+        assert abs(float(left.sum(d) @ axis)) <= 0.5
+
+
+def test_scales_and_moves_keep_the_light():
+    k = walk()
+    larger = enlarged(k, 15)
+    assert larger.shape == (15, 15) and float(larger.sum()) == pytest.approx(1)
+    moved = torch.roll(F.pad(k, (4, 4, 4, 4)), (2, -3), (0, 1))
+    torch.testing.assert_close(centred(moved), centred(F.pad(k, (4, 4, 4, 4))))
+    assert correlation(moved, k) == pytest.approx(1, abs=1e-5)
+    assert sides(31)[0] == 3 and sides(31)[-1] == 31 and all(n % 2 for n in sides(31))
+
+
+def test_clipped_lights_and_what_they_reach_are_left_out():
+    clipped = torch.zeros(1, 1, 64, 64)
+    clipped[..., 20, 30] = 1
+    seen = unreached(clipped, 9)
+    assert float(seen[..., 16:25, 26:35].sum()) == 0 and float((1 - seen).sum()) == 81
+    clipped[..., ::8, ::8] = 1  # too many: only their neighbours go
+    assert float((1 - unreached(clipped, 9)).sum()) < 0.2 * 64 * 64
+    with pytest.raises(ValueError, match="clipped everywhere"):
+        unreached(torch.ones(1, 1, 64, 64), 9)
+
+
+def test_the_window_with_most_structure_is_read():
+    y = torch.zeros(1, 3, 128, 160)
+    y[..., 64:, 96:] = shapes(64)
+    rows, columns = busiest(y, torch.ones(1, 1, 128, 160), 64)
+    assert (rows, columns) == (slice(64, 128), slice(96, 160))
+
+
+def test_hidden_pixels_are_no_part_of_the_operator():
+    hidden = torch.zeros(1, 1, 32, 32)
+    hidden[..., 5, 5] = 1
+    known = BlurEstimate(walk(), 0.01, 0.9, hidden, "a path", False)
+    y = known.operator(torch.ones(1, 3, 32, 32))
+    assert float(y[..., 5, 5].abs().sum()) == 0 and float(y[..., 9, 9].min()) > 0.9
+    assert "0.1 % is clipped" in known.report
+
+
+def estimated(x, k, **given):
+    y = KernelBlur(weights=k)(x)
+    y = y + 0.01 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    prior = call("UndegradeLoadPixelPrior")[0]
+    image = ((y + 1) / 2).clamp(0, 1).movedim(1, -1)
+    given = {"kernel_size": 9, "noise_level": 0.012, **given}
+    return call("UndegradeEstimateBlurKernel", prior=prior, image=image, **given)
+
+
+def test_a_small_picture_from_end_to_end():
+    k = walk()
+    shown, operator, level, confidence, report = estimated(shapes(80), k)
+    assert correlation(shown[0, ..., 0], k) > 0.9 > correlation(torch.ones(1, 1), k)
+    assert level == 0.012 and 0 <= confidence <= 1 and "noise 0.012" in report
+    assert correlation(operator.kernel(), k) > 0.9
+
+
+def test_a_sharp_picture_is_left_alone():
+    _, operator, *_, report = estimated(shapes(64), torch.ones(1, 1), kernel_size=5)
+    assert report.startswith("no blur")
+    x = shapes(64)
+    torch.testing.assert_close(operator(x), x, atol=1e-5, rtol=0)
+
+
+def test_what_it_does_not_take():
+    prior = call("UndegradeLoadPixelPrior")[0]
+    image = torch.rand(1, 48, 60, 3)
+    with pytest.raises(ValueError, match="60x48 pixels, and kernel_size 31 needs 93"):
+        call("UndegradeEstimateBlurKernel", prior=prior, image=image)
+    with pytest.raises(ValueError, match="batch of 2 pictures"):
+        call("UndegradeEstimateBlurKernel", prior=prior, image=torch.cat([image, image]))
+    with pytest.raises(ValueError, match="kernel_size is 8; give an odd number such as 9"):
+        call("UndegradeEstimateBlurKernel", prior=prior, image=image, kernel_size=8)
