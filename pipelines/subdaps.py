@@ -52,7 +52,6 @@ from .step import Step, column
 from .switch import SwitchRule, Updated, never
 from .updates.update import MeasurementUpdate, Surroundings
 
-
 PLUG_AND_PLAY = 0.5  # r / sigma where no noise is drawn
 
 
@@ -154,9 +153,8 @@ def restore(
 ) -> Iterator[Step]:
     """Sample p(x0 | y), one yielded `Step` per noise level.
 
-    measurement: y, (B, C, h, w) in [-1, 1] units. noise: one stream per sample. renoise, belief,
-    complementary: see `SamplerOptions`. replay: for updates, see `Recordings`. The last step has no
-    data term, as in the official code: x0_hat = x0_y is the result; `picture` decodes and crops it.
+    measurement: y, (B, C, h, w) in [-1, 1]. noise: one stream per sample. replay: see `Recordings`,
+    the rest `SamplerOptions`. The last step has no data term: its x0_hat is the result (`picture`).
     Raises `FloatingPointError` (not finite) and `ArithmeticError` (a wrong derivative: `adjoint`).
     """
     size, codec, through = measurement.image_size, prior.codec, update.through_network

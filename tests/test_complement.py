@@ -9,7 +9,7 @@ import torch
 from dense_twins import asymmetric, dense
 
 from undegrade.models.codec import IDENTITY
-from undegrade.models.prior import PriorSpec
+from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.nodes.wall import left
 from undegrade.pipelines import complement
 from undegrade.pipelines.measurement import Measurement
@@ -18,7 +18,7 @@ from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.schedule import Schedule
-from undegrade.pipelines.subdaps import restore
+from undegrade.pipelines.subdaps import SamplerOptions, restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin
@@ -132,3 +132,24 @@ def test_a_sample_is_the_same_alone_and_in_a_batch():
     alone = run(Downscale(2), ConjugateGradient(), True, seeds=(2,))
     assert torch.equal(together[:, 1:2], alone)
     assert not torch.equal(together, run(Downscale(2), ConjugateGradient(), False))
+
+
+@pytest.mark.parametrize(("renoise", "complementary", "share"), [
+    (0.0, True, 0.5), (0.0, False, 0.5), (0.5, False, 1.0), (0.5, True, None),
+])
+def test_how_far_a_prediction_is_believed(draw, renoise, complementary, share):
+    """r = sigma, 2 sigma_next beside complementary noise, and 0.5 sigma where none is drawn."""
+    asked = []
+
+    class Asked(ConjugateGradient):
+        def __call__(self, x0_hat, sigma, measurement, around=None):
+            asked.append(sigma)
+            return super().__call__(x0_hat, sigma, measurement, around)
+
+    y, options = draw(1, 3, 8, 8), SamplerOptions(renoise=renoise, complementary=complementary)
+    m = Measurement(y, Downscale(2), 0.1)
+    schedule = Schedule(torch.tensor([2.0, 0.5, 0.1, 0.0]), (1, 1, 1))
+    list(restore(GaussianPrior(), m, schedule, Asked(), per_sample_noise([1]),
+                 renoise=renoise, belief=options.belief, complementary=complementary))
+    expected = [1.0, 1.0, 0.2, 0.2] if share is None else [share * 2.0, share * 0.5]
+    assert asked == pytest.approx(expected), "beside it, a second update for the noise"

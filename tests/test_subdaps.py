@@ -213,26 +213,6 @@ def test_plug_and_play_has_no_noise(draw):
     assert not torch.equal(last(1, 0.5), last(2, 0.5))
 
 
-@pytest.mark.parametrize(("renoise", "complementary", "share"), [
-    (0.0, True, 0.5), (0.0, False, 0.5), (0.5, False, 1.0), (0.5, True, None),
-])
-def test_how_far_a_prediction_is_believed(draw, renoise, complementary, share):
-    """r = sigma, 2 sigma_next beside complementary noise, and 0.5 sigma where none is drawn."""
-    asked = []
-
-    class Asked(ConjugateGradient):
-        def __call__(self, x0_hat, sigma, measurement, around=None):
-            asked.append(sigma)
-            return super().__call__(x0_hat, sigma, measurement, around)
-
-    y, options = draw(1, 3, 8, 8), SamplerOptions(renoise=renoise, complementary=complementary)
-    m = Measurement(y, Downscale(2), 0.1)
-    list(restore(GaussianPrior(), m, fixed(2.0, 0.5, 0.1), Asked(), per_sample_noise([1]),
-                 renoise=renoise, belief=options.belief, complementary=complementary))
-    expected = [1.0, 1.0, 0.2, 0.2] if share is None else [share * 2.0, share * 0.5]
-    assert asked == pytest.approx(expected), "beside it, a second update for the noise"
-
-
 def endless(prior, draw) -> Iterator[Step]:
     m = Measurement(draw(1, 3, 6, 5), asymmetric_blur(), 0.1)
     schedule = fixed(*karras(1000, 10.0, 0.01).tolist())
