@@ -186,7 +186,8 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
         if against and not options.force:
             return _nothing(options.picture, against)
     if _same(made[LOAD][0][0], made[last][plan.graph.nodes[SAVE].links["images"].slot][0]):
-        return _nothing(options.picture, _found(job, report) or "nothing to gain, it comes back as it was")
+        said = _found(job, report) or "nothing to gain, it comes back as it was"
+        return _nothing(options.picture, said)
     execute(plan.graph, plan.catalog, report, extra, [SAVE], made)
     found = _found(job, report)
     for path in report.saved:

@@ -34,6 +34,10 @@ class Denoise:
         "night photo",
         "noisy photo",
         "clean up",
+        "降噪",
+        "去噪",
+        "噪点",
+        "颗粒",
     )
     CATEGORY = CATEGORY
     FUNCTION = "denoise"

@@ -48,7 +48,10 @@ class InversionSampler:
         "network predicts the noise from which the prior arrives at the sharp picture. Other "
         "scales are made up by resizing."
     )
-    SEARCH_ALIASES = ("InvSR", "super-resolution", "upscale", "diffusion inversion", "enhance")
+    SEARCH_ALIASES = (
+        "InvSR", "super-resolution", "upscale", "enlarge", "enhance", "diffusion inversion",
+        "放大", "增强", "超分辨率",
+    )  # fmt: skip
     CATEGORY = CATEGORY
     FUNCTION = "sample"
     HAS_INTERMEDIATE_OUTPUT = True

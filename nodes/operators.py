@@ -76,7 +76,10 @@ class InpaintingMaskNode:
     DESCRIPTION = (
         "Missing pixels: white parts of the mask are hidden and will be made up from the rest."
     )
-    SEARCH_ALIASES = ("inpaint", "object removal", "hole", "missing pixels")
+    SEARCH_ALIASES = (
+        "inpaint", "remove object", "object removal", "erase", "heal", "hole", "missing pixels",
+        "去除物体", "移除", "擦除", "修补",
+    )  # fmt: skip
     CATEGORY = CATEGORY
     FUNCTION = "make"
     RETURN_TYPES = ("DEGRADATION_OPERATOR",)

@@ -82,10 +82,10 @@ def click_run(canvas, name: str, tag: str) -> dict:
     return canvas.run("() => watched")
 
 
-@pytest.fixture(scope="module", params=[*SMALL, "motion_deblur html"])
+@pytest.fixture(scope="module", params=[*SMALL, "demo_motion_deblur html"])
 def done(request, open_canvas):
     """A workflow that has run: (the canvas, what was seen). html: nodes as HTML, "Nodes 2.0"."""
-    name, html = request.param.split()[0], "html" in request.param
+    name, html = request.param.removesuffix(" html"), request.param.endswith(" html")
     canvas = open_canvas(**{"Comfy.VueNodes.Enabled": html})
     canvas.html = html
     if html and int(canvas.version.split(".")[1]) < 30:
