@@ -41,7 +41,14 @@ class Job:
     mask: bool = False
 
 
+def _sharp(outputs: list[list]) -> str:
+    report = str(outputs[4][0])
+    return report.splitlines()[0] if report.startswith("no blur") else ""
+
+
 JOBS = {
+    "sharpen": Job("Sharpen Blurred Photo", "sharpened", "undo the blur of a photograph",
+                   ("UndegradeEstimateBlurKernel",), {"UndegradeEstimateBlurKernel": _sharp}),
     "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
                    ("UndegradeDenoise",)),
     "enlarge": Job("Enlarge Small Bad Picture", "enlarged", "enlarge a picture",
