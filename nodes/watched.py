@@ -127,6 +127,10 @@ class WatchedOperator(Operator):
         """The stand-in."""
         return self.operator.surrogate(x)
 
+    def split(self) -> tuple[Operator | None, Operator]:
+        """The chain's parts, not watched: they are quick."""
+        return self.operator.split()
+
     @property
     def networks(self) -> tuple[nn.Module, ...]:
         """Those it runs."""

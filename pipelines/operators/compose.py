@@ -122,6 +122,17 @@ class Compose(Operator):
             pullbacks.insert(0, pullback)
         return x, lambda u: reduce(lambda v, pullback: pullback(v), pullbacks, u)
 
+    def split(self) -> tuple[Operator | None, Operator]:
+        """All but the innermost last member, and that."""
+
+        def parted() -> tuple[Operator, Operator]:
+            *first, last = self.operators
+            inner, end = last.split()
+            chain = (*first, *(() if inner is None else (inner,)))
+            return (chain[0] if len(chain) == 1 else Compose(chain)), end
+
+        return self.constant("split", parted) if len(self.operators) > 1 else (None, self)
+
     @property
     def networks(self) -> tuple[nn.Module, ...]:
         """All members'."""

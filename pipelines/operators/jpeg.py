@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..options import Options, option
 from ..process_wide import ProcessWide
+from .jpeg_blocks import whole_blocks
+from .jpeg_cells import MACRO, cells_of
 from .operator import Operator
-
-BLOCK = 16  # two 8x8 blocks: colour is stored at half resolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,7 @@ class JPEG(Options, Operator):
     )
     linear: ClassVar[bool] = False
     smooth: ClassVar[bool] = False
+    quantises: ClassVar[bool] = True
 
     def surrogate(self, x: Tensor) -> Tensor:
         """x, what a perfect codec would give.
@@ -57,11 +58,21 @@ class JPEG(Options, Operator):
         _, channels, height, width = x.shape
         if channels != 3:
             raise ValueError(f"JPEG got {channels} channels; give RGB pictures, 3 channels.")
-        beyond = (0, -width % BLOCK, 0, -height % BLOCK)
         with repeatable() if x.is_cuda else nullcontext():
-            pixels = F.pad((x + 1) / 2, beyond, mode="replicate").contiguous()
+            pixels = whole_blocks((x + 1) / 2, MACRO).contiguous()
             decoded = jpeg_codec_differentiable(pixels, x.new_full((1,), self.quality))
         return decoded[..., :height, :width] * 2 - 1
+
+    def before(
+        self, y: Tensor, v: Tensor, r: float, noise_level: float, error: Tensor | None = None
+    ) -> Tensor:
+        """E[v] given that v ~ N(v, r^2) became y; see `jpeg_cells`."""
+        known = vars(self).setdefault("_cells", WeakTensorKeyDictionary())
+        level, cells = known.get(y, (None, None))
+        if cells is None or level != noise_level:
+            cells = cells_of(y, self.quality, noise_level)
+            known[y] = noise_level, cells
+        return cells.mean(v, r, error)
 
 
 def repeatable() -> AbstractContextManager[None]:

@@ -27,6 +27,7 @@ class Operator(ABC):
     linear:    True when A(a x + b z) = a A(x) + b A(z).
     smooth:    False where the last bit of x may become another picture: rounding, corners, phases.
       Samples are then restored one by one (`apart`).
+    quantises: whether `before` says what a picture was before it was rounded.
     structure: what is known of a linear operator's matrix, for updates in closed form; a subset of
       "one_to_one"  every measured value reads at most one pixel, so A^T A is diagonal;
       "circulant"   a cyclic shift of the image becomes a cyclic shift of the measurement, so the
@@ -39,6 +40,7 @@ class Operator(ABC):
 
     linear: ClassVar[bool] = True
     smooth: ClassVar[bool] = True
+    quantises: ClassVar[bool] = False
     structure: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -89,6 +91,19 @@ class Operator(ABC):
     def upsampled(self, factor: int) -> Operator | None:
         """A U with nearest enlargement U by `factor`, where one operator is quicker than two."""
         return None
+
+    def split(self) -> tuple[Operator | None, Operator]:
+        """(what happens first, what happens last) of a chain; None where it is one operator."""
+        return None, self
+
+    def before(
+        self, y: Tensor, v: Tensor, r: float, noise_level: float, error: Tensor | None = None
+    ) -> Tensor:
+        """E[v] given that v became y with noise of that level.
+
+        v is believed as far as N(v, r^2), or to be off by r times what `error` is an example of.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not quantise.")
 
     def constant(self, key: Hashable, make: Callable[[], T]) -> T:
         """`make()`, computed once per key and kept with the operator, such as a transfer function.

@@ -1,0 +1,160 @@
+"""The quality that a picture was saved with as JPEG, read from its pixels.
+
+Reference: Fan and de Queiroz, "Identification of Bitmap Compression History: JPEG Detection and
+Quantizer Estimation" (IEEE Transactions on Image Processing 12, 2003): a decoded picture's
+cosine coefficients lie in heaps about multiples of the step that each was quantised with.
+
+| paper | here         | meaning                                                              |
+|-------|--------------|----------------------------------------------------------------------|
+| q     | step         | quantisation step of one frequency                                   |
+| Y*    | c            | coefficient of the decoded picture                                   |
+| R     | SPREAD       | rounding of the decoder's pixels, here seen in a coefficient          |
+
+Under the hypothesis of a step q the coefficient was drawn from a Laplace density of the frequency's
+own width, quantised, and blurred by the rounding of pixels; with a share of strays. A step that is
+a fraction of the true one explains all heaps too, but expects others that are empty, so that the
+likelihood decides without a penalty. Where we depart: the paper estimates every step by itself; we
+compare the hundred tables that programs write (libjpeg's scaling of the standard ones), with all
+64 frequencies at once, and with no quantisation at all. Blocks with a value at the end of the range
+are left out where there are others, since clipping moves their coefficients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .operators.jpeg_blocks import SIDE, coefficients, planes_of, tables
+
+SPREAD = 0.36  # of a coefficient about its multiple: pixels of Y, and of RGB, were rounded
+FINE = 0.5  # a step at which heaps of that spread run into one another: no quantisation
+STRAYS = 0.02
+TAIL = 0.1  # of the coefficients, that no Laplace density expects
+HEAPS = 3  # to each side of the nearest that are counted
+BLOCKS = 1500  # that are read, spread over the picture
+FEW = 48  # blocks without a clipped value, below which the others are read too
+LEAST = 4  # blocks without which there is no answer
+COARSE_BLOCKS = 400  # that are read to compare places of the grid
+FOUND = 20.0  # log likelihood over no quantisation that is no chance
+NEAR = 5  # qualities that may be confused without harm
+SURE = 8.0  # log likelihood over all that are not near
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was found.
+
+    quality:  1 to 100; 100 where no blocks were found.
+    found:    whether there are traces of JPEG.
+    sure:     whether no quality further off than 5 explains the picture nearly as well.
+    top, left: rows and columns before the first whole block; 0 unless the picture was cropped.
+    """
+
+    quality: int
+    found: bool
+    sure: bool
+    top: int = 0
+    left: int = 0
+
+
+def estimate_quality(image: Tensor) -> Quality:
+    """The JPEG quality of one picture, (3, H, W) in [-1, 1].
+
+    Raises `ValueError` for another shape, NaN, or fewer than four whole blocks.
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"JPEG's quality was asked of {tuple(image.shape)}; give (3, H, W).")
+    if not torch.isfinite(image).all():
+        raise ValueError("The picture has NaN or infinite values; repair it first.")
+    height, width = image.shape[-2:]
+    if (height // SIDE) * (width // SIDE) < LEAST:
+        raise ValueError(
+            f"The picture is {width}x{height} pixels, too few to see JPEG's blocks; give one of "
+            "16x16 or more, or set the quality by hand."
+        )
+    luma = planes_of(image[None].detach().cpu().float())[0, 0]
+    clipped = (image.detach().cpu().abs() >= 1).any(0)
+    found = judged(luma, clipped, 0, 0)
+    if found.found:
+        return found
+    places = [(top, left) for top in range(SIDE) for left in range(SIDE)]
+    fits = [(height - top) // SIDE * ((width - left) // SIDE) >= LEAST for top, left in places]
+    places = [place for place, fit in zip(places, fits, strict=True) if fit]
+    best = max(places, key=lambda place: zeros(luma, clipped, *place))
+    moved = judged(luma, clipped, *best)
+    return moved if moved.found and moved.sure else Quality(100, False, True)
+
+
+def judged(luma: Tensor, clipped: Tensor, top: int, left: int) -> Quality:
+    """The most likely quality for blocks that begin at (top, left)."""
+    c = read_blocks(luma, clipped, top, left, BLOCKS)
+    qualities = range(1, 101)
+    fit = likelihoods(c, qualities)
+    best = int(fit[:-1].argmax())
+    others = [float(fit[q - 1]) for q in qualities if abs(q - 1 - best) > NEAR]
+    found = float(fit[best] - fit[-1]) > FOUND
+    if not found:
+        return Quality(100, False, True)
+    return Quality(best + 1, True, float(fit[best]) - max(others) > SURE, top, left)
+
+
+def zeros(luma: Tensor, clipped: Tensor, top: int, left: int) -> float:
+    """The share of coefficients that are zero but for rounding, of blocks at (top, left)."""
+    c = read_blocks(luma, clipped, top, left, COARSE_BLOCKS)
+    return float((c.abs() < 3 * SPREAD).float().mean())
+
+
+def read_blocks(luma: Tensor, clipped: Tensor, top: int, left: int, most: int) -> Tensor:
+    """Coefficients of at most `most` whole blocks, (N, 8, 8)."""
+    rows, columns = ((n - at) // SIDE * SIDE for n, at in zip(luma.shape, (top, left), strict=True))
+    window = slice(top, top + rows), slice(left, left + columns)
+    c = coefficients(luma[window]).flatten(0, 1)
+    whole = ~clipped[window].unflatten(0, (-1, SIDE)).unflatten(2, (-1, SIDE)).any(3).any(1)
+    if int(whole.sum()) >= FEW:
+        c = c[whole.flatten()]
+    return c[:: -(-len(c) // most)]
+
+
+def likelihoods(c: Tensor, qualities: range) -> Tensor:
+    """log p(c | quality) of each, and of no quantisation last."""
+    steps = torch.stack([tables(q)[0] for q in qualities]).flatten(1)  # (Q, 64)
+    c = c.flatten(1)
+    centred = torch.cat([c[:, :1] - c[:, :1].median(), c[:, 1:]], 1)
+    width = centred.abs().mean(0).clamp(min=SPREAD)
+    total = torch.zeros(len(steps) + 1)
+    for k in range(SIDE * SIDE):
+        values, where = torch.unique(steps[:, k], return_inverse=True)
+        values = torch.cat([values, values.new_tensor([FINE])])
+        fit = heaps(c[:, k], values, float(width[k]), float((c - centred)[0, k]))
+        total[:-1] += fit[where]
+        total[-1] += fit[-1]
+    return total
+
+
+def heaps(c: Tensor, steps: Tensor, width: float, middle: float) -> Tensor:
+    """sum over c, (N,), of log p(c | step) for every step, (S,); the density is about `middle`."""
+    q = steps[:, None]
+    nearest = (c / q).round()
+    density = torch.zeros(())
+    for offset in range(-HEAPS, HEAPS + 1):
+        at = (nearest + offset) * q
+        away, v = (c - at) / SPREAD, at - middle
+        mass = (1 - TAIL) * (laplace(v + q / 2, width) - laplace(v - q / 2, width)).clamp(min=0)
+        mass = mass + TAIL * (q * cauchy(v, width)).clamp(max=1)
+        density = density + mass * torch.exp(-away.square() / 2)
+    density = density / (SPREAD * math.sqrt(2 * math.pi))
+    return ((1 - STRAYS) * density + STRAYS * cauchy(c - middle, width)).log().sum(1)
+
+
+def cauchy(x: Tensor, width: float) -> Tensor:
+    """A density with far tails, which photographs' coefficients have."""
+    return width / (math.pi * (width**2 + x.square()))
+
+
+def laplace(x: Tensor, width: float) -> Tensor:
+    """The distribution function of a Laplace density about 0."""
+    tail = torch.exp(-x.abs() / width) / 2
+    return torch.where(x < 0, tail, 1 - tail)

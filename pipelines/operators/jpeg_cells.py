@@ -1,0 +1,186 @@
+"""What a picture was before JPEG, given what is believed of it: closed form, block by block.
+
+A file says of every cosine coefficient c that it lay in a cell about a multiple of the step q that
+it was quantised with. With a Gaussian belief c ~ N(c_hat, r^2) the mean given the cell is that of a
+truncated normal, and nothing needs to be derived from rounding or to be iterated.
+
+| here   | meaning                                                                           |
+|--------|-----------------------------------------------------------------------------------|
+| c_hat  | coefficient of the prediction                                                     |
+| c_y    | coefficient of the measured picture: a multiple of q, and noise                   |
+| r      | standard deviation of the belief about c_hat                                      |
+| s      | standard deviation of the noise in c_y: pixels were rounded, or more was added    |
+| n, w   | the cell's middle, and how unsure it is                                           |
+
+With noise the multiple itself is unsure. Its mean n and deviation w given c_y are those of a sum
+over the multiples around: for s far below q they are the nearest one and 0, far above it c_y and s.
+The prediction is then held against a cell with blurred walls, u ~ uniform(n - q/2, n + q/2) and
+u | c ~ N(c, w^2):
+
+    E[c] = c_hat + r^2 / (r^2 + w^2) (m - c_hat),
+    m = mean of N(c_hat, r^2 + w^2) between n - q/2 and n + q/2.
+
+Belief and noise are the same for all coefficients of a plane, since the transform is orthonormal;
+colour differences move less than luma (`SHARE`). In a block that the picture's border cuts, the
+file's own continuation is not known: part of the quantisation's error counts as noise there.
+
+Colour differences are stored at half resolution, or whole (4:4:4); decoders enlarge them by a
+triangle filter, a few by repeating. Of the three the one is taken whose coefficients lie nearest to
+multiples of their steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .jpeg_blocks import COLOURS, coefficients, colours_of, plane_of, planes_of, tables, whole_blocks
+
+MACRO = 16  # pixels: two blocks, since colour is stored at half resolution
+SHARE = (1.0, 0.5, 0.5)  # of r, by which Y, Cb and Cr are off
+ROUNDS = 12  # to undo a triangle filter; its weakest frequency keeps a quarter
+CLEARLY = 0.9  # of the deviation from multiples, below which another way of colour is believed
+NEAR = 3  # multiples to each side that noise may hide
+THIN = 0.02  # cells in units of the belief, below which the mean is their middle
+FAR = 6.0  # deviations, beyond which nothing is
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of one batch of measured pictures.
+
+    middles, widths, steps: n, w and q of Y, Cb and Cr, (B, n, m, 8, 8); q is (8, 8).
+    whole: whether colour was stored at full size.
+    """
+
+    middles: tuple[Tensor, ...]
+    widths: tuple[Tensor, ...]
+    steps: tuple[Tensor, ...]
+    whole: bool
+
+    def mean(self, v: Tensor, r: float, error: Tensor | None = None) -> Tensor:
+        """E[v | the cells], (B, 3, H, W) in [-1, 1], for v ~ N(v, r^2).
+
+        error: an example of what v may be off by where that is not white, as of v = A x with an x
+        that is off by white noise of deviation 1.
+        """
+        examples = [None] * 3 if error is None else self.blocks(error)
+        moved = []
+        for k, (c, example) in enumerate(zip(self.blocks(v), examples, strict=True)):
+            std = c.new_tensor(127.5 * SHARE[k] * r)
+            if example is not None:
+                white = 127.5 * math.hypot(*COLOURS[k]) / (2 if self.halves(k) else 1)
+                std = std * (example.square().mean((0, 1, 2)).sqrt() / white).clamp(min=1e-4)
+            d = plane_of(shift(c, self.middles[k], self.widths[k], self.steps[k], std))
+            moved.append(d.repeat_interleave(2, -1).repeat_interleave(2, -2) if self.halves(k) else d)
+        height, width = v.shape[-2:]
+        return v + colours_of(torch.stack(moved, 1))[..., :height, :width]
+
+    def blocks(self, v: Tensor) -> list[Tensor]:
+        """The coefficients of Y, Cb and Cr as a file would store them, but for rounding."""
+        planes = planes_of(whole_blocks(v, MACRO)).unbind(1)
+        return [coefficients(halved(p) if self.halves(k) else p) for k, p in enumerate(planes)]
+
+    def halves(self, k: int) -> bool:
+        """Whether plane k is stored at half resolution."""
+        return k > 0 and not self.whole
+
+
+def cells_of(y: Tensor, quality: int, noise_level: float) -> Cells:
+    """The cells that pictures y, (B, 3, H, W) in [-1, 1], decoded from JPEG, tell of."""
+    luma, chroma = (table.to(y) for table in tables(quality))
+    planes, s = planes_of(whole_blocks(y, MACRO)), 127.5 * noise_level
+    ways = {
+        name: [coefficients(stored(plane, name)) for plane in (planes[:, 1], planes[:, 2])]
+        for name in ("triangle", "repeated", "whole")
+    }
+    off = {name: deviation(pair, chroma) for name, pair in ways.items()}
+    way = min(off, key=lambda name: off[name] if name == "triangle" else off[name] / CLEARLY)
+    steps, whole = (luma, chroma, chroma), way == "whole"
+    cut = [outside(y, side) for side in (8, *(8 if whole else MACRO,) * 2)]
+    found = [
+        multiples(c, q, (s**2 + part * q.square() / 12).sqrt())
+        for c, q, part in zip((coefficients(planes[:, 0]), *ways[way]), steps, cut, strict=True)
+    ]
+    middles, widths = zip(*found, strict=True)
+    return Cells(middles, widths, steps, whole)
+
+
+def shift(c_hat: Tensor, n: Tensor, w: Tensor, q: Tensor, r: Tensor) -> Tensor:
+    """E[c] - c_hat."""
+    std = (r.square() + w.square()).sqrt()
+    low, high = (n - q / 2 - c_hat) / std, (n + q / 2 - c_hat) / std
+    return r.square() / std * truncated(low, high)
+
+
+def truncated(low: Tensor, high: Tensor) -> Tensor:
+    """The mean of N(0, 1) between low and high.
+
+    By erfcx, which neither under- nor overflows, for the mirrored case with low + high >= 0.
+    """
+    turned = low + high < 0
+    a, b = torch.where(turned, -high, low), torch.where(turned, -low, high)
+    middle, size = (a + b) / 2, b - a
+    a, b = a.clamp(min=-FAR), b.clamp(min=-FAR)
+    e = torch.exp((a.square() - b.square()) / 2)
+    mass = torch.special.erfcx(a / math.sqrt(2)) - e * torch.special.erfcx(b / math.sqrt(2))
+    mean = math.sqrt(2 / math.pi) * (1 - e) / mass
+    mean = torch.where(size < THIN, middle, mean.clamp(a, b))
+    return torch.where(turned, -mean, mean)
+
+
+def multiples(c: Tensor, q: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the multiple of q that c is with noise of deviation s."""
+    nearest, s = (c / q).round() * q, s.expand(c.shape).clamp(min=1e-3)
+    total, first, second = torch.zeros_like(c), torch.zeros_like(c), torch.zeros_like(c)
+    for k in range(-NEAR, NEAR + 1):
+        value = nearest + k * q - c
+        p = torch.exp(((nearest - c).square() - value.square()) / (2 * s.square()))
+        total, first, second = total + p, first + p * value, second + p * value.square()
+    mean = first / total
+    fine = s > NEAR / 2 * q  # more multiples than were counted: c itself
+    deviation = (second / total - mean.square()).clamp(min=0).sqrt()
+    return torch.where(fine, c, c + mean), torch.where(fine, s, deviation)
+
+
+def stored(plane: Tensor, way: str) -> Tensor:
+    """A colour difference, (B, H, W), as it was stored, if it was enlarged in that way."""
+    if way == "whole":
+        return plane
+    target = halved(plane)
+    if way == "repeated":
+        return target
+    small = target
+    for _ in range(ROUNDS):
+        small = small + target - halved(doubled(small))
+    return small
+
+
+def halved(plane: Tensor) -> Tensor:
+    """Means of 2 x 2."""
+    return F.avg_pool2d(plane, 2)
+
+
+def doubled(plane: Tensor) -> Tensor:
+    """Enlarged twice by the triangle filter, 3/4 and 1/4 along each axis."""
+    return F.interpolate(plane[:, None], scale_factor=2, mode="bilinear")[:, 0]
+
+
+def deviation(pair: list[Tensor], q: Tensor) -> float:
+    """How far coefficients lie from multiples of q, root mean square."""
+    squares = [(c - (c / q).round() * q).square().mean() for c in pair]
+    return math.sqrt(sum(float(square) for square in squares))
+
+
+def outside(y: Tensor, side: int) -> Tensor:
+    """The share of each block of `side` pixels that lies beyond the picture, (n, m, 1, 1)."""
+    shares = []
+    for size in y.shape[-2:]:
+        whole = size + -size % MACRO
+        inside = (torch.arange(whole, device=y.device) < size).to(y).view(-1, side).mean(1)
+        shares.append(inside)
+    return 1 - (shares[0][:, None] * shares[1])[..., None, None]
