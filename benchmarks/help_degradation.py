@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import torch
 from PIL import Image
-from strips import Panel, example, node, strip
+from strips import EXAMPLE, Panel, example, node, strip
 from torch import Tensor
 
 
@@ -134,6 +135,19 @@ def measurement_from_image() -> Image.Image:
     return strip(panels)
 
 
+def estimate_jpeg_quality() -> Image.Image:
+    """Three files and what is read from their pixels."""
+    panels: list[Panel] = []
+    for quality in (10, 40, 80):
+        file = BytesIO()
+        Image.open(EXAMPLE).convert("RGB").save(file, "JPEG", quality=quality)
+        pixels = torch.frombuffer(bytearray(Image.open(file).tobytes()), dtype=torch.uint8)
+        picture = pixels.view(1, 256, 256, 3).float() / 255
+        found = node("EstimateJPEGQuality", image=picture)[0]
+        panels.append((f"saved {quality}, found {found}", picture))
+    return strip(panels)
+
+
 def estimate_noise_level() -> Image.Image:
     """Three known noise levels and what the node reads."""
     panels: list[Panel] = []
@@ -174,11 +188,12 @@ PICTURES = {
     "BoxMask": box_mask,
     "HDRClip": lambda: repaired(node("HDRClip", gain=2.0)[0], 0.05, "clipped, gain 2", levels=1,
                                 sigma_max=1.0),
-    "JPEG": lambda: repaired(node("JPEG", quality=10)[0], 0.02, "quality 10", levels=1,
+    "JPEG": lambda: repaired(node("JPEG", quality=10)[0], 0.01, "quality 10", levels=1,
                              sigma_max=1.0),
     "ComposeOperators": compose,
     "DegradeImage": degrade_image,
     "MeasurementFromImage": measurement_from_image,
+    "EstimateJPEGQuality": estimate_jpeg_quality,
     "EstimateNoiseLevel": estimate_noise_level,
     "RealWorldDegradation": real_world,
     "PhaseRetrieval": phase_retrieval,

@@ -54,10 +54,13 @@ HDRClipNode = options_node(
 JPEGNode = options_node(
     JPEG,
     SHARED,
-    "JPEG compression at a quality from 1 to 100, as a differentiable codec (kornia).",
+    "JPEG compression at a quality from 1 to 100. Repairing a picture needs the quality it was "
+    "saved with: Estimate JPEG Quality finds it.",
     "compression",
     "artifacts",
     "blocking",
+    "ringing",
+    "repair JPEG",
 )
 PhaseRetrievalNode = options_node(
     PhaseRetrieval,

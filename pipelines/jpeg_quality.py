@@ -16,7 +16,8 @@ a fraction of the true one explains all heaps too, but expects others that are e
 likelihood decides without a penalty. Where we depart: the paper estimates every step by itself; we
 compare the hundred tables that programs write (libjpeg's scaling of the standard ones), with all
 64 frequencies at once, and with no quantisation at all. Blocks with a value at the end of the range
-are left out where there are others, since clipping moves their coefficients.
+are left out where there are others, since clipping moves their coefficients; where there are none
+nothing is sure.
 """
 
 from __future__ import annotations
@@ -33,11 +34,16 @@ SPREAD = 0.36  # of a coefficient about its multiple: pixels of Y, and of RGB, w
 FINE = 0.5  # a step at which heaps of that spread run into one another: no quantisation
 STRAYS = 0.02
 TAIL = 0.1  # of the coefficients, that no Laplace density expects
+COARSE = 3.0  # steps beyond which only the nearest heaps count
+BIN = 0.1  # coefficients nearer than this are one
 HEAPS = 3  # to each side of the nearest that are counted
 BLOCKS = 1500  # that are read, spread over the picture
-FEW = 48  # blocks without a clipped value, below which the others are read too
+FEW = 12  # blocks without a clipped value, below which nothing is sure
 LEAST = 4  # blocks without which there is no answer
 COARSE_BLOCKS = 400  # that are read to compare places of the grid
+HARMLESS = 96  # qualities above it have steps of 1 and 2 levels, and count as none
+ALIVE = 1.5  # levels from which a coefficient is none of rounding's
+ENOUGH = 16  # such coefficients, without which a flat picture tells nothing
 FOUND = 20.0  # log likelihood over no quantisation that is no chance
 NEAR = 5  # qualities that may be confused without harm
 SURE = 8.0  # log likelihood over all that are not near
@@ -85,37 +91,40 @@ def estimate_quality(image: Tensor) -> Quality:
     places = [place for place, fit in zip(places, fits, strict=True) if fit]
     best = max(places, key=lambda place: zeros(luma, clipped, *place))
     moved = judged(luma, clipped, *best)
-    return moved if moved.found and moved.sure else Quality(100, False, True)
+    return moved if moved.found and moved.sure else found
 
 
 def judged(luma: Tensor, clipped: Tensor, top: int, left: int) -> Quality:
     """The most likely quality for blocks that begin at (top, left)."""
-    c = read_blocks(luma, clipped, top, left, BLOCKS)
+    c, whole = read_blocks(luma, clipped, top, left, BLOCKS)
     qualities = range(1, 101)
     fit = likelihoods(c, qualities)
-    best = int(fit[:-1].argmax())
+    best = int(fit[:HARMLESS].argmax())
     others = [float(fit[q - 1]) for q in qualities if abs(q - 1 - best) > NEAR]
-    found = float(fit[best] - fit[-1]) > FOUND
-    if not found:
-        return Quality(100, False, True)
-    return Quality(best + 1, True, float(fit[best]) - max(others) > SURE, top, left)
+    told = int((c.flatten(1)[:, 1:].abs() > ALIVE).sum()) >= ENOUGH
+    if not told or float(fit[best] - fit[HARMLESS:].max()) < FOUND:
+        return Quality(100, False, whole and told)
+    sure = whole and float(fit[best]) - max(others) > SURE
+    return Quality(best + 1, True, sure, top, left)
 
 
 def zeros(luma: Tensor, clipped: Tensor, top: int, left: int) -> float:
     """The share of coefficients that are zero but for rounding, of blocks at (top, left)."""
-    c = read_blocks(luma, clipped, top, left, COARSE_BLOCKS)
+    c, _ = read_blocks(luma, clipped, top, left, COARSE_BLOCKS)
     return float((c.abs() < 3 * SPREAD).float().mean())
 
 
-def read_blocks(luma: Tensor, clipped: Tensor, top: int, left: int, most: int) -> Tensor:
-    """Coefficients of at most `most` whole blocks, (N, 8, 8)."""
+def read_blocks(
+    luma: Tensor, clipped: Tensor, top: int, left: int, most: int
+) -> tuple[Tensor, bool]:
+    """Coefficients of at most `most` blocks, (N, 8, 8), and whether enough are not clipped."""
     rows, columns = ((n - at) // SIDE * SIDE for n, at in zip(luma.shape, (top, left), strict=True))
     window = slice(top, top + rows), slice(left, left + columns)
     c = coefficients(luma[window]).flatten(0, 1)
     whole = ~clipped[window].unflatten(0, (-1, SIDE)).unflatten(2, (-1, SIDE)).any(3).any(1)
-    if int(whole.sum()) >= FEW:
-        c = c[whole.flatten()]
-    return c[:: -(-len(c) // most)]
+    count = int(whole.sum())
+    c = c[whole.flatten()] if count >= LEAST else c
+    return c[:: -(-len(c) // most)], count >= FEW
 
 
 def likelihoods(c: Tensor, qualities: range) -> Tensor:
@@ -136,17 +145,19 @@ def likelihoods(c: Tensor, qualities: range) -> Tensor:
 
 def heaps(c: Tensor, steps: Tensor, width: float, middle: float) -> Tensor:
     """sum over c, (N,), of log p(c | step) for every step, (S,); the density is about `middle`."""
-    q = steps[:, None]
-    nearest = (c / q).round()
-    density = torch.zeros(())
-    for offset in range(-HEAPS, HEAPS + 1):
-        at = (nearest + offset) * q
-        away, v = (c - at) / SPREAD, at - middle
+    c, count = torch.unique((c / BIN).round(), return_counts=True)
+    c, fits = c * BIN, torch.zeros(len(steps))
+    for reach, chosen in ((1, steps > COARSE), (HEAPS, steps <= COARSE)):
+        q = steps[chosen][:, None, None]
+        at = ((c / q).round() + torch.arange(-reach, reach + 1)[:, None]) * q
+        v = at - middle
         mass = (1 - TAIL) * (laplace(v + q / 2, width) - laplace(v - q / 2, width)).clamp(min=0)
         mass = mass + TAIL * (q * cauchy(v, width)).clamp(max=1)
-        density = density + mass * torch.exp(-away.square() / 2)
-    density = density / (SPREAD * math.sqrt(2 * math.pi))
-    return ((1 - STRAYS) * density + STRAYS * cauchy(c - middle, width)).log().sum(1)
+        density = (mass * torch.exp(-((c - at) / SPREAD).square() / 2)).sum(1)
+        density = density / (SPREAD * math.sqrt(2 * math.pi))
+        p = (1 - STRAYS) * density + STRAYS * cauchy(c - middle, width)
+        fits[chosen] = p.log() @ count.float()
+    return fits
 
 
 def cauchy(x: Tensor, width: float) -> Tensor:

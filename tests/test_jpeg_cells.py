@@ -1,4 +1,4 @@
-"""What a picture was before JPEG: means over quantisation cells, and files as programs write them."""
+"""What a picture was before JPEG: means over cells, of files as programs write them."""
 
 import io
 
@@ -69,7 +69,7 @@ def test_a_coefficient_is_the_mean_given_its_cell(s, r):
     target = torch.tensor(5.1)
     expected = c[(c_y - target).abs() < 0.05].mean()
     n, w = multiples(target, torch.tensor(q), torch.tensor(s))
-    got = c_hat + shift(torch.tensor(c_hat), n, w, torch.tensor(q), r)
+    got = c_hat + shift(torch.tensor(c_hat), n, w, torch.tensor(q), torch.tensor(r))
     assert abs(got - expected) < 0.1
 
 
@@ -93,10 +93,9 @@ def test_a_prediction_is_drawn_into_the_cells():
     wrong = x + 0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     m = Measurement(y, JPEG(30), 0.005)
     z = ConjugateGradient()(wrong, 0.5, m)
-    assert psnr(z, x) > psnr(wrong, x) + 3
+    off, left = ((planes_of(each - x)[:, 0] + 0.5).square().mean() for each in (wrong, z))
+    assert left < 0.1 * off  # luma; of colour the file holds half a resolution
     assert torch.equal(ConjugateGradient()(wrong, 0.5, m), z)  # the cells are kept with the file
-    again = saved(z, 30)
-    assert (again - y).abs().mean() < 0.3 * (saved(wrong, 30) - y).abs().mean()
 
 
 @pytest.mark.parametrize("factor", [1, 2])

@@ -18,7 +18,6 @@ from undegrade.headless.validation import validate
 FOLDER = Path(__file__).resolve().parent.parent / "workflows"
 WORKFLOWS = sorted(FOLDER.rglob("*.json"))
 DEMO = FOLDER / "demo"
-STILL = {"jpeg_repair"}  # to be rewritten
 NEEDS_WEIGHTS = {
     "demo_nonlinear_deblur": "GOPRO_wVAE.pth",
     "Use a diffusers folder": "a diffusers folder",
@@ -66,8 +65,6 @@ def nodes_of(path: Path) -> list[dict]:
 def test_only_a_demonstration_spoils_the_picture_and_says_so(path):
     graph = json.loads(path.read_text())
     spoilt = spoils(graph["nodes"])
-    if path.stem in STILL:
-        pytest.skip("takes no picture as it is yet")
     assert (path.parent == DEMO) == path.stem.startswith("demo_") == bool(spoilt), spoilt
     (note,) = [n["widgets_values"][0] for n in graph["nodes"] if n["type"] == "MarkdownNote"]
     assert ("**A demonstration:**" in note) == bool(spoilt)

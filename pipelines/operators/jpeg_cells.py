@@ -38,7 +38,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .jpeg_blocks import COLOURS, coefficients, colours_of, plane_of, planes_of, tables, whole_blocks
+from .jpeg_blocks import (
+    COLOURS,
+    coefficients,
+    colours_of,
+    plane_of,
+    planes_of,
+    tables,
+    whole_blocks,
+)
 
 MACRO = 16  # pixels: two blocks, since colour is stored at half resolution
 SHARE = (1.0, 0.5, 0.5)  # of r, by which Y, Cb and Cr are off
@@ -76,7 +84,9 @@ class Cells:
                 white = 127.5 * math.hypot(*COLOURS[k]) / (2 if self.halves(k) else 1)
                 std = std * (example.square().mean((0, 1, 2)).sqrt() / white).clamp(min=1e-4)
             d = plane_of(shift(c, self.middles[k], self.widths[k], self.steps[k], std))
-            moved.append(d.repeat_interleave(2, -1).repeat_interleave(2, -2) if self.halves(k) else d)
+            if self.halves(k):
+                d = d.repeat_interleave(2, -1).repeat_interleave(2, -2)
+            moved.append(d)
         height, width = v.shape[-2:]
         return v + colours_of(torch.stack(moved, 1))[..., :height, :width]
 

@@ -27,6 +27,7 @@ Where we depart from the official code, and why:
   downscaling P is nearly constant and changes little. `preconditioned` off is the official
   iteration.
 - `prior_std` and `sample` are ours; their neutral defaults are the paper.
+- Where y was rounded, as JPEG rounds, nothing derives the rounding: see `before_rounding`.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ import torch
 from torch import Tensor
 
 from ..measurement import Measurement
-from ..operators.adjoint import probe
 from ..operators.operator import Operator
 from ..options import Options, option
 from ..replay import launched, recording
 from ..step import column
+from .before_rounding import before_rounding, exists
 from .closed_form import gram_of_ones, minimise_exactly
 from .update import Surroundings
 
@@ -127,9 +128,11 @@ class ConjugateGradient(Options):
         if self.solver == "exact":
             return minimise_exactly(measurement.operator, y, centre, rho)
         operator = measurement.operator
-        inner, last = operator.split()
-        if last.quantises and (inner is None or inner.linear) and not self.sample:
-            return self.before_rounding(operator, measurement.noise_level, y, centre, r)
+        if exists(operator) and not self.sample:
+            inner, y = before_rounding(operator, y, centre, r, measurement.noise_level)
+            if inner is None:
+                return y
+            operator = inner
 
         def solve(centre: Tensor, y: Tensor, rho: Tensor) -> Tensor:
             p = jacobi(operator, centre, rho) if self.preconditioned and operator.linear else None
@@ -138,28 +141,6 @@ class ConjugateGradient(Options):
         replay = around.replay if around and operator.linear else launched
         weight = torch.full((), rho, device=centre.device)
         return replay((operator, self), solve, centre, y, weight)
-
-
-    def before_rounding(
-        self, operator: Operator, noise_level: float, y: Tensor, x0_hat: Tensor, r: float
-    ) -> Tensor:
-        """x0_y where y is a linear part of x0 that was then rounded, as JPEG rounds.
-
-        What is expected of the linear part, given x0_hat and that it became y, takes y's place.
-        """
-        inner, last = operator.split()
-        if inner is None:
-            return last.before(y, x0_hat, r, noise_level)
-        v = inner(x0_hat)
-        if "one_to_one" in inner.structure:  # where it only selects pixels, they are the answer
-            moved = last.before(y, v, r, noise_level) - v
-            gram = gram_of_ones(inner, x0_hat).clamp(min=1.0)
-            return x0_hat + inner.trusted_vjp(x0_hat)[1](moved) / gram
-        key = ("error", x0_hat.shape, x0_hat.device)
-        error = inner.constant(key, lambda: inner(probe(x0_hat[:1], 1)))
-        y, rho = last.before(y, v, r, noise_level, error), (noise_level / r) ** 2
-        p = jacobi(inner, x0_hat, rho) if self.preconditioned else None
-        return fletcher_reeves(inner, y, x0_hat, rho, self.iterations, self.tolerance, p)
 
 
 def belief_std(sigma: float, prior_std: float) -> float:
