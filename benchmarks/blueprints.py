@@ -35,13 +35,13 @@ class Blueprint:
 
 BLUEPRINTS = {
     "Sharpen Blurred Photo": Blueprint(
-        "deblur_your_photo", "Finds how a photograph was blurred and undoes it: sharpen, deblur, "
-        "unblur, camera shake, out of focus.", (
+        "Sharpen a blurred photo", "Finds how a photograph was blurred and undoes it: sharpen, "
+        "deblur, unblur, camera shake, out of focus.", (
             ("UndegradeEstimateBlurKernel", "kind", "COMBO", "kind"),
             ("UndegradeEstimateBlurKernel", "kernel_size", "INT", "largest blur"),
             ("UndegradePosteriorSampler", "seed", "INT", "seed"))),
     "Denoise Photo": Blueprint(
-        "denoise_photo", "Measures the noise of a photograph and takes it out: denoise, grain, "
+        "Denoise a photo", "Measures the noise of a photograph and takes it out: denoise, grain, "
         "night shot, ISO.", (
             ("UndegradeDenoise", "strength", "FLOAT", "strength"),
             ("UndegradeDenoise", "noise_level", "FLOAT", "noise level"),

@@ -37,6 +37,8 @@ class EstimateBlurKernel:
         "out of focus",
         "blurry photo",
         "PSF",
+        "锐化",
+        "去模糊",
     )
     CATEGORY = CATEGORY
     FUNCTION = "estimate"

@@ -42,7 +42,7 @@ def seeded(prompt, seed):
 
 CASES = {  # name -> (workflows, MiB that may be added)
     "one graph": (["demo_super_resolution_x4"], 3),
-    "five graphs in turn": (["deblur_your_photo", "Use AdaDiffSR with its regressor",
+    "five graphs in turn": (["Sharpen a blurred photo", "Use AdaDiffSR with its regressor",
                              "demo_uncertainty_map", "Enlarge a small bad picture",
                              "demo_daps_and_subdaps"], 12),
     "a prior loaded anew": (["demo_random_inpainting"], 100),  # it would be 280 if they all stayed
