@@ -46,6 +46,21 @@ BLUEPRINTS = {
             ("UndegradeDenoise", "strength", "FLOAT", "strength"),
             ("UndegradeDenoise", "noise_level", "FLOAT", "noise level"),
             ("UndegradeDenoise", "passes", "INT", "passes"))),
+    "Enlarge Photo": Blueprint(
+        "Enlarge a photo", "Makes a clean small picture larger by any factor: upscale, enlarge, "
+        "super-resolution.", (
+            ("UndegradeDownscale", "factor", "FLOAT", "scale"),
+            ("UndegradeMeasurementFromImage", "noise_level", "FLOAT", "noise level"))),
+    "Enlarge Web Picture": Blueprint(
+        "Enlarge a web picture", "Makes a small JPEG larger by any factor, without its blocks: "
+        "upscale, enlarge, enhance.", (
+            ("UndegradeDownscale", "factor", "FLOAT", "scale"),
+            ("UndegradeMeasurementFromImage", "noise_level", "FLOAT", "noise level"))),
+    "Repair JPEG": Blueprint(
+        "Repair a JPEG", "Takes the blocks and the ringing off a JPEG: artifacts, compression, "
+        "deblock.", (
+            ("UndegradeMeasurementFromImage", "noise_level", "FLOAT", "noise level"),
+            ("UndegradePosteriorSampler", "steps", "INT", "steps"))),
     "Enlarge Small Bad Picture": Blueprint(
         "Enlarge a small bad picture", "Enlarges a small, soft, noisy picture four times: upscale, "
         "super-resolution, enhance.", (

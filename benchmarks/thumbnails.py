@@ -27,19 +27,24 @@ FIT = """async ([workflow, file, settings]) => {
   await app.loadGraphData(workflow, true, true, 'thumbnail');
   for (const node of app.graph.nodes) {
     for (const widget of node.widgets ?? []) {
-      if (node.type === 'LoadImage' && widget.name === 'image') widget.value = file;
+      if (node.type === 'LoadImage' && widget.name === 'image') {
+        widget.value = file;
+        widget.callback?.(file);
+      }
       const set = settings[`${node.type}.${widget.name}`];
       if (set !== undefined) widget.value = set;
     }
   }
-  const boxes = app.graph.nodes.map((n) => n.getBounding());
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  const boxes = [...app.graph.nodes.map((n) => [...n.getBounding()]),
+                 ...app.graph.groups.map((g) => [...g.pos, ...g.size])];
   const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
   const right = Math.max(...boxes.map((b) => b[0] + b[2]));
   const bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
-  Object.assign(app.canvas.ds, { scale: 0.8, offset: [100 - left, 100 - top] });
+  Object.assign(app.canvas.ds, { scale: 0.8, offset: [100 - left, 140 - top] });
   app.canvas.setDirty(true, true);
   const corner = app.canvas.canvas.getBoundingClientRect();
-  return { x: corner.x + 68, y: corner.y + 68, width: 0.8 * (right - left) + 24,
+  return { x: corner.x + 68, y: corner.y + 100, width: 0.8 * (right - left) + 24,
            height: 0.8 * (bottom - top) + 24 };
 }"""
 QUEUE = """async () => {
@@ -85,6 +90,10 @@ WORKFLOWS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> the picture, and
     "Use tiles on a large photo": ("small", {}),
     "View what was made up": ("small", {}),
     "Denoise a photo": ("noisy", {}),
+    "Sharpen a blurred photo": ("blurred", {}),
+    "Enlarge a photo": ("small", {}),
+    "Enlarge a web picture": ("small jpeg", {}),
+    "Repair a JPEG": ("jpeg", {}),
 }
 
 

@@ -41,6 +41,10 @@ class Job:
     mask: bool = False
 
 
+def _whole(outputs: list[list]) -> str:
+    return str(outputs[2][0]) if outputs[0][0] == 100 else ""
+
+
 def _sharp(outputs: list[list]) -> str:
     report = str(outputs[4][0])
     return report.splitlines()[0] if report.startswith("no blur") else ""
@@ -51,8 +55,10 @@ JOBS = {
                    ("UndegradeEstimateBlurKernel",), {"UndegradeEstimateBlurKernel": _sharp}),
     "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
                    ("UndegradeDenoise",)),
-    "enlarge": Job("Enlarge Small Bad Picture", "enlarged", "enlarge a picture",
-                   ("UndegradeInversionSampler",)),
+    "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture larger by any factor",
+                   ("UndegradeEstimateJPEGQuality",)),
+    "repair": Job("Repair JPEG", "repaired", "take blocks and ringing off a JPEG",
+                  ("UndegradeEstimateJPEGQuality",), {"UndegradeEstimateJPEGQuality": _whole}),
 }
 
 

@@ -13,6 +13,8 @@ from undegrade.headless.jobs import BLUEPRINTS, JOBS, around, widgets
 FILES = sorted(BLUEPRINTS.glob("*.json"))
 SMALL = {  # few steps
     "sharpen": {"UndegradeEstimateBlurKernel.kernel_size": 5, "UndegradePosteriorSampler.steps": 2},
+    "enlarge": {"UndegradePosteriorSampler.steps": 2},
+    "repair": {"UndegradePosteriorSampler.steps": 2},
     "remove": {"UndegradePosteriorSampler.steps": 2},
 }
 each = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
