@@ -10,6 +10,7 @@ Run: python benchmarks/restoration.py [--dtype bfloat16] [--tasks motion,inpaint
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import dataclass, field
 
@@ -98,11 +99,15 @@ def sample(prior: Prior, measurement: Measurement, preset: Preset, seed: int = 0
     return corrector.result() if preset.corrected else restored
 
 
-def restorations(prior: Prior, task: str, m: Measurement, truth: Tensor, quick: bool) -> dict:
-    """Method -> (pictures, process seconds per picture)."""
+def restorations(
+    prior: Prior, task: str, m: Measurement, truth: Tensor, quick: bool, only: list[str]
+) -> dict:
+    """Method -> (pictures, process seconds per picture); all of them where `only` is empty."""
     found: dict[str, tuple[Tensor, float]] = {}
 
     def measure(name: str, make) -> None:
+        if only and name not in only:
+            return
         start = time.process_time()
         result = make()
         found[name] = result, (time.process_time() - start) / len(truth)
@@ -168,6 +173,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--tuning", action="store_true", help="the tuning photographs instead")
     parser.add_argument("--quick", action="store_true", help="fewer TV iterations")
+    parser.add_argument("--only", nargs="*", default=[], help="methods; the other rows stay")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -178,10 +184,13 @@ def main() -> None:
     with torch.no_grad():
         chosen = {t: m for t, m in measurements(truth).items() if t in options.tasks.split(",")}
         for task, m in tqdm(chosen.items(), desc="tasks"):
-            found = restorations(prior, task, m, truth, options.quick)
+            found = restorations(prior, task, m, truth, options.quick, options.only)
             results[task] = score(found, truth, names)
     report(results)
     name = "restoration_tuning" if options.tuning else "restoration"
+    if options.only:
+        known = json.loads((pack.RESULTS / f"{name}.json").read_text())["tasks"]
+        results = {task: known[task] | results.get(task, {}) for task in known}
     pack.write_results(name, {"dtype": options.dtype, "tasks": results})
 
 
