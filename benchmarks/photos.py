@@ -33,6 +33,20 @@ def photo(name: str) -> Tensor:
     "motorcycle_detail" is a window at the picture's own scale. Grey pictures have three equal
     channels. Raises `ValueError` for a name that is in neither set.
     """
+    return read_photo(name, SIDE)
+
+
+def enlarged_photo(name: str, margin: int) -> Tensor:
+    """The photograph and `margin` pixels around it of the same scale, (1, 3, 256 + 2 margin, ..).
+
+    The whole square that `photo` shows, at a slightly larger scale: its middle is another
+    rendering of the photograph.
+    """
+    return read_photo(name, SIDE + 2 * margin)
+
+
+def read_photo(name: str, side: int) -> Tensor:
+    """`photo` with another number of pixels a side."""
     import skimage.data
     from PIL import Image
 
@@ -41,12 +55,12 @@ def photo(name: str) -> Tensor:
     file = Path(skimage.data.__file__).parent / FILES.get(name, f"{name}.png")
     image = Image.open(file).convert("RGB")
     if name == "motorcycle_detail":
-        image = image.crop((40, 40, 40 + SIDE, 40 + SIDE))
+        image = image.crop((40, 40, 40 + side, 40 + side))
     else:
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-        image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        square = min(image.size)
+        left, top = (image.width - square) // 2, (image.height - square) // 2
+        image = image.crop((left, top, left + square, top + square))
+        image = image.resize((side, side), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     return pixels.contiguous().float() / 127.5 - 1
 

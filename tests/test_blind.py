@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from node_calls import call
 
-from undegrade.pipelines.blind.blur_estimate import BlurEstimate, busiest, unreached
+from undegrade.pipelines.blind.blur_estimate import BlurEstimate, busiest
 from undegrade.pipelines.blind.kernel_estimation import sides
 from undegrade.pipelines.blind.kernel_kinds import Shape, best_shape, nearest_shape
 from undegrade.pipelines.blind.kernel_update import (
@@ -17,6 +17,7 @@ from undegrade.pipelines.blind.kernel_update import (
     kernel_of,
     tidied,
 )
+from undegrade.pipelines.blind.seen import inside, unreached
 from undegrade.pipelines.operators.blur import KernelBlur
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
 
@@ -135,13 +136,26 @@ def test_the_window_with_most_structure_is_read():
     assert (rows, columns) == (slice(64, 128), slice(96, 160))
 
 
-def test_hidden_pixels_are_no_part_of_the_operator():
-    hidden = torch.zeros(1, 1, 32, 32)
-    hidden[..., 5, 5] = 1
-    known = BlurEstimate(walk(), 0.01, 0.9, hidden, "a path", False)
+def test_clipped_pixels_and_the_rim_are_no_part_of_the_operator():
+    clipped = torch.zeros(1, 1, 32, 32)
+    clipped[..., 15, 15] = 1
+    known = BlurEstimate(walk(), 0.01, 0.9, clipped, "a path", True, False)
     y = known.operator(torch.ones(1, 3, 32, 32))
-    assert float(y[..., 5, 5].abs().sum()) == 0 and float(y[..., 9, 9].min()) > 0.9
+    assert float(y[..., 15, 15].abs().sum()) == 0 and float(y[..., 9, 9].min()) > 0.9
     assert "0.1 % is clipped" in known.report
+
+
+def test_the_rim_is_half_as_wide_as_the_kernel_reaches_beyond():
+    k = torch.zeros(9, 9)
+    k[4, 4] = k[8, 4] = k[4, 2] = 1.0  # reads 4 pixels above and 2 to the right
+    x = torch.zeros(1, 1, 20, 24)
+    x[..., 0, :], x[..., -1] = 1.0, 2.0
+    seen = inside(k, 20, 24)
+    assert int((seen == 0).sum()) == 20 * 24 - 18 * 23
+    assert float(seen[..., :2, :].sum()) == 0 and float(seen[..., -1].sum()) == 0
+    inner = KernelBlur(weights=k)(x)
+    assert float(inner[..., 5:, :21].abs().sum()) == pytest.approx(0, abs=1e-4)  # reads no border
+    assert float(inner[..., 3, 0]) > 0.3 and float(inner[..., 9, 22]) > 0.6
 
 
 def estimated(x, k, **given):
@@ -154,11 +168,11 @@ def estimated(x, k, **given):
 
 
 def test_a_small_picture_from_end_to_end():
-    k = walk()
+    k = Shape("straight motion", 6.0, 30.0).kernel(9)
     shown, operator, level, confidence, report = estimated(shapes(80), k)
-    assert correlation(shown[0, ..., 0], k) > 0.9 > correlation(torch.ones(1, 1), k)
+    assert correlation(shown[0, ..., 0], k) > 0.85 > correlation(torch.ones(1, 1), k)
     assert level == 0.012 and 0 <= confidence <= 1 and "noise 0.012" in report
-    assert correlation(operator.kernel(), k) > 0.9
+    assert correlation(operator.operators[0].kernel(), k) > 0.85
 
 
 def test_a_sharp_picture_is_left_alone():

@@ -17,9 +17,6 @@ from torch import Tensor
 from ...models.prior import Prior
 from ..noise import Noise
 from ..noise_level import estimate_noise_level
-from ..operators.blur import KernelBlur
-from ..operators.compose import Compose
-from ..operators.inpainting import Inpainting
 from ..operators.operator import Operator
 from .kernel_estimation import (
     ITERATIONS,
@@ -33,9 +30,8 @@ from .kernel_estimation import (
 )
 from .kernel_kinds import nearest_shape
 from .kernel_update import correlation, kernel_of, tidied
+from .seen import CLIPPED, observed_blur, unreached
 
-CLIPPED = 2 * 250 / 255 - 1  # at and above it a pixel may have been brighter
-ENOUGH = 0.3  # share of the picture that must be left where clipped lights are left out
 LEAST_NOISE = 0.004  # rounding to 8 bits is 0.002, and no photograph is cleaner
 POINT = 0.85  # correlation with a single pixel from which a kernel is no blur
 ALIKE = 0.9  # correlation from which a kernel is called by the name of a shape
@@ -50,7 +46,8 @@ class BlurEstimate:
     kernel:      (k, k) float32 with sum 1, an odd k.
     noise_level: standard deviation in [-1, 1] units.
     confidence:  0 .. 1, see above.
-    hidden:      (1, 1, H, W), 1 where a pixel is clipped, or None where none is.
+    clipped:     (1, 1, H, W), 1 where a pixel is clipped.
+    blurred:     False where no blur was found.
     name:        of the kernel's shape, for the user.
     varies:      whether halves of the picture contradict each other.
     """
@@ -58,24 +55,24 @@ class BlurEstimate:
     kernel: Tensor
     noise_level: float
     confidence: float
-    hidden: Tensor | None
+    clipped: Tensor
     name: str
+    blurred: bool
     varies: bool
 
     @property
     def operator(self) -> Operator:
-        """The blur, without the pixels that are clipped."""
-        blur = KernelBlur(weights=self.kernel)
-        if self.hidden is None:
-            return blur
-        return Compose((blur, Inpainting(1 - self.hidden)))
+        """The blur, without the pixels that are clipped, or read much of what lies beyond the
+        border."""
+        return observed_blur(self.kernel, self.clipped if self.blurred else 0 * self.clipped)
 
     @property
     def report(self) -> str:
         """A few lines for the user."""
         lines = [f"{self.name}; noise {self.noise_level:.3f}; confidence {self.confidence:.2f}"]
-        if self.hidden is not None:
-            lines.append(f"{100 * float(self.hidden.mean()):.1f} % is clipped and left out.")
+        share = float(self.clipped.mean())
+        if self.blurred and share > 0:
+            lines.append(f"{100 * share:.1f} % is clipped and left out.")
         if self.varies:
             lines.append(
                 "Parts of the picture are blurred differently (something moved, or the camera "
@@ -97,16 +94,16 @@ def estimate_blur(prior: Prior, y: Tensor, options: BlurOptions, noise: Noise) -
     seen = unreached(clipped, options.kernel_size)
     rows, columns = busiest(y, seen, WINDOW)
     window = (..., rows, columns)
-    found = search(prior, y[window], seen[window], options, level, noise)
-    kernel, name = found.kernel, named(found)
-    sharp = name.startswith("no blur")
+    found = search(prior, y[window], clipped[window], seen[window], options, level, noise)
+    kernel, blurred = found.kernel, float(found.kernel.max() / found.kernel.norm()) < POINT
+    name = named(found) if blurred else "no blur: nothing is to be gained"
     alike = [agreement(found, part) for part in halves(found)]
     confidence = sum(alike) / len(alike)
-    if sharp:
+    if not blurred:
         kernel = torch.zeros_like(kernel)
         kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
-    hidden = clipped if bool(clipped.any()) and not sharp else None
-    return BlurEstimate(kernel, level, confidence, hidden, name, min(alike) < DIFFERENT)
+    varies = blurred and min(alike) < DIFFERENT
+    return BlurEstimate(kernel, level, confidence, clipped, name, blurred, varies)
 
 
 def check_size(y: Tensor, side: int) -> None:
@@ -117,21 +114,6 @@ def check_size(y: Tensor, side: int) -> None:
             f"The picture is {width}x{height} pixels, and kernel_size {side} needs "
             f"{3 * side} pixels a side; choose a smaller kernel_size or a larger picture."
         )
-
-
-def unreached(clipped: Tensor, side: int) -> Tensor:
-    """1 where no clipped pixel can have reached, (1, 1, H, W).
-
-    Where that leaves too little, as under a white sky, only clipped pixels and their neighbours go.
-    Raises `ValueError` where nothing is left then.
-    """
-    for reach in (side, 3):
-        seen = 1 - F.max_pool2d(clipped, reach, 1, reach // 2)
-        if float(seen.mean()) >= ENOUGH:
-            return seen
-    if float(seen.sum()) == 0:
-        raise ValueError("The picture is clipped everywhere; nothing is left to find a blur in.")
-    return seen
 
 
 def busiest(y: Tensor, seen: Tensor, side: int) -> tuple[slice, slice]:
@@ -149,8 +131,6 @@ def busiest(y: Tensor, seen: Tensor, side: int) -> tuple[slice, slice]:
 def named(found: Found) -> str:
     """The kernel in words."""
     k = found.kernel
-    if float(k.max() / k.norm()) >= POINT:
-        return "no blur: nothing is to be gained"
     if found.shape is not None:
         return str(found.shape)
     shape, alike = nearest_shape(k, k.shape[0])

@@ -38,21 +38,21 @@ from torch import Tensor
 from ...models.prior import Prior
 from ..measurement import Measurement
 from ..noise import Noise
-from ..operators.blur import KernelBlur
 from ..operators.canvas import pad_reflect
 from ..options import Options, option
 from ..updates.conjugate_gradient import ConjugateGradient
 from .kernel_kinds import Shape, best_shape
 from .kernel_update import GradientFit, enlarged, kernel_of, luminance, tidied
+from .seen import observed_blur
 
 KINDS = ("any", "straight motion", "out of focus", "Gaussian")
 WINDOW = 320  # pixels a side that are read of a larger picture
 COARSEST = 3  # pixels of the smallest kernel
 RATIO = 2**0.5
 SIGMAS = (0.5, 0.25)  # of the sampler's steps
-TRUST = (0.2, 0.04)  # noise levels believed at the start and at the end of a level
-ROUNDS = 6  # of expectation and maximisation, at every level
-RELAXATION = 1.5
+TRUST = (0.2, 0.015)  # noise levels believed at the start and at the end of a level
+ROUNDS = 10  # of expectation and maximisation, at every level
+RELAXATION = 2.0
 SMOOTH = 1e-3  # weight of |k|^2
 ITERATIONS = 40  # of the kernel's least squares
 THRESHOLD = 0.03  # of the largest value; below it a kernel is nothing
@@ -97,9 +97,11 @@ class BlurOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One scale of the search: picture, mask of what is seen, and the kernel's side."""
+    """One scale of the search: picture, masks of clipped pixels and of what none of them reached,
+    and the kernel's side."""
 
     y: Tensor
+    clipped: Tensor
     seen: Tensor
     side: int
     scale: float
@@ -129,25 +131,33 @@ def network_calls(largest: int) -> int:
     return len(sides(largest)) * ROUNDS * len(SIGMAS)
 
 
-def levels(y: Tensor, seen: Tensor, largest: int) -> list[Level]:
-    """The pyramid, coarse first. y: (1, 3, H, W); seen: (1, 1, H, W)."""
+def levels(y: Tensor, clipped: Tensor, seen: Tensor, largest: int) -> list[Level]:
+    """The pyramid, coarse first. y: (1, 3, H, W); clipped, seen: (1, 1, H, W)."""
     found = []
     for side in sides(largest):
         scale = side / largest
         size = [max(round(n * scale), 1) for n in y.shape[-2:]]
         smaller = y if side == largest else F.interpolate(y, size=size, mode="bilinear",
                                                           antialias=True)
-        mask = seen if side == largest else F.interpolate(seen, size=size, mode="area")
-        found.append(Level(smaller, (mask > 0.999).to(y), side, scale))
+        seen_there, clipped_there = (F.interpolate(m, size=size, mode="area")
+                                     for m in (seen, clipped))
+        found.append(Level(smaller, (clipped_there > 0).to(y), (seen_there > 0.999).to(y), side,
+                           scale))
     return found
 
 
 def search(
-    prior: Prior, y: Tensor, seen: Tensor, options: BlurOptions, noise_level: float, noise: Noise
+    prior: Prior,
+    y: Tensor,
+    clipped: Tensor,
+    seen: Tensor,
+    options: BlurOptions,
+    noise_level: float,
+    noise: Noise,
 ) -> Found:
     """The kernel of y, (1, 3, H, W) in [-1, 1], by EM over all levels."""
     shape, kernel, found = None, first_kernel().to(y), None
-    for level in levels(y, seen, options.kernel_size):
+    for level in levels(y, clipped, seen, options.kernel_size):
         if found is not None:
             grown = level.side / found.level.side
             shape = shape.scaled(grown) if shape else None
@@ -176,7 +186,8 @@ def first_kernel() -> Tensor:
 
 def sharp(prior: Prior, level: Level, kernel: Tensor, trust: float, noise: Noise) -> Tensor:
     """A picture that the kernel allows, from the posterior under the believed noise level."""
-    measurement = Measurement(level.y, KernelBlur(weights=kernel), trust)
+    operator = observed_blur(kernel, level.clipped)
+    measurement = Measurement(operator.observe(level.y), operator, trust)
     x = level.y
     for sigma in SIGMAS:
         x0_y = UPDATE(x, sigma, measurement)
