@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .console import lasting_console
 from .harm import harm
+from .own_process import choose_threads, keep_memory
 from .pack import Pack
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
             options = _parser().parse_args(argv)
         except SystemExit as end:  # --help, or arguments argparse has already complained about
             return int(end.code or 0)
+        if argv is None:  # the process is the command's own
+            keep_memory()
+            choose_threads()
         try:
             return options.action(options, pack or Pack.load())
         except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from .graph import Graph, Link, Node
 from .signature import Catalog
 from .validation import output_nodes
 
-EXPECTED_ERRORS = (ValueError, TypeError, FileNotFoundError)  # these explain themselves
+EXPECTED_ERRORS = (ValueError, TypeError, FileNotFoundError, MemoryError)  # they explain themselves
 
 
 class Observer(Protocol):

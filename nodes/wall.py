@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..pipelines.out_of_memory import PROCESSOR
 from ..pipelines.process_wide import ProcessWide
 
 Slots = dict[str, Any]  # where a module keeps its parameters, its buffers or its plain attributes
@@ -35,6 +36,10 @@ def too_old(version: str) -> str | None:
     )
 
 
+TOO_LARGE = (
+    "the computer's memory does not hold this picture at once; put Tiled Prior before this node, "
+    "choose smaller tiles where there are some, or give a smaller picture"
+)
 REFUSED = too_old(torch.__version__)
 if REFUSED:
     logging.getLogger(__name__).warning(REFUSED)
@@ -106,7 +111,8 @@ REPEATABLE = ProcessWide(choose)
 def outside(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with inference mode `left` and its arguments `freed`.
 
-    Raises `RuntimeError` where torch is `too_old`.
+    Raises `RuntimeError` where torch is `too_old`, `MemoryError` where the computer's memory does
+    not hold what was asked for.
     """
 
     @functools.wraps(function)
@@ -115,7 +121,12 @@ def outside(function: Callable[..., Any]) -> Callable[..., Any]:
             raise RuntimeError(REFUSED)
         with left():
             given = {name: freed(value) for name, value in kwargs.items()}
-            return function(*map(freed, args), **given)
+            try:
+                return function(*map(freed, args), **given)
+            except RuntimeError as error:
+                if PROCESSOR not in str(error):
+                    raise
+                raise MemoryError(TOO_LARGE) from error
 
     return walled
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from undegrade.nodes.wall import walled
 from undegrade.pipelines import out_of_memory as module
 from undegrade.pipelines.out_of_memory import out_of_memory
 
@@ -27,12 +28,28 @@ class DriverError(RuntimeError):
         (DriverError("CUDA error: an illegal memory access was encountered", 700), False),
         (DriverError("CUDA error: device-side assert triggered"), False),
         (RuntimeError("the picture of a room that is out of memory"), False),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate "
+                      "memory: you tried to allocate 8589934592 bytes."), True),
         (RuntimeError("shapes differ"), False),
     ],
 )
 def test_what_means_out_of_memory(error, answer, monkeypatch):
     monkeypatch.setattr(module, "ACCELERATOR", DriverError)
     assert out_of_memory(error) is answer
+
+
+def test_a_node_says_what_to_do_where_the_processors_memory_ends():
+    class Node:
+        FUNCTION = "run"
+
+        def run(self, size):
+            return torch.empty(size)
+
+    node = walled(Node)()
+    with pytest.raises(MemoryError, match="does not hold this picture at once; put Tiled Prior"):
+        node.run(2**55)
+    with pytest.raises(RuntimeError, match="negative dimension"):
+        node.run(-1)
 
 
 def test_where_torch_has_no_such_error_words_tell(monkeypatch):
