@@ -40,7 +40,7 @@ class GaussianBlurNode(BlurNode):
     """Widgets -> GaussianBlur."""
 
     DESCRIPTION = "Out of focus, roughly: convolution with a Gaussian."
-    SEARCH_ALIASES = ("defocus", "deblur", "soften")
+    SEARCH_ALIASES = ("defocus", "out of focus", "soften")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class MotionBlurNode(BlurNode):
     """Widgets -> StraightMotionBlur or RandomMotionBlur."""
 
     DESCRIPTION = "A moving camera: a straight line of some length and angle, or a random walk."
-    SEARCH_ALIASES = ("camera shake", "deblur", "streak")
+    SEARCH_ALIASES = ("camera shake", "shaken", "streak")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

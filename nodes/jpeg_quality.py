@@ -30,6 +30,8 @@ class EstimateJPEGQuality:
         "blocking",
         "web picture",
         "quantization",
+        "压缩",
+        "马赛克",
     )
     CATEGORY = CATEGORY
     FUNCTION = "estimate"
