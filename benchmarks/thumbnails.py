@@ -20,7 +20,7 @@ import numpy as np
 import pack
 from help_graphs import READY, SETTINGS
 from photos import photo
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 SIZE, VIEW = 1000, {"width": 1700, "height": 1200}  # of a thumbnail, and of the page
 FIT = """async ([workflow, file, settings]) => {
@@ -68,6 +68,15 @@ def spoilt(name: str) -> Image.Image:
     if name in ("jpeg", "small jpeg"):
         small = picture.resize((128, 128), Image.Resampling.LANCZOS)
         return _saved(picture if name == "jpeg" else small, 30)
+    if name == "example":
+        return Image.open(pack.ROOT / "workflows" / "input" / "example.png").convert("RGB")
+    if name == "scratched":
+        draw = ImageDraw.Draw(picture)
+        for x, to, width in ((40, 52, 1), (118, 96, 2), (205, 214, 1)):
+            draw.line([(x, 0), ((x + to) // 2 + 4, 120), (to, 256)], (236, 232, 224), width)
+        for x, y in np.random.default_rng(1).integers(4, 250, (24, 2)):
+            draw.ellipse([int(x), int(y), int(x) + 2, int(y) + 2], fill=(240, 238, 230))
+        return picture
     if name == "small":
         return picture.resize((128, 128), Image.Resampling.LANCZOS)
     return picture
@@ -94,6 +103,8 @@ WORKFLOWS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> the picture, and
     "Enlarge a photo": ("small", {}),
     "Enlarge a web picture": ("small jpeg", {}),
     "Repair a JPEG": ("jpeg", {}),
+    "Remove an object": ("example", {}),
+    "Restore an old photo": ("scratched", {}),
 }
 
 
