@@ -19,6 +19,7 @@ from undegrade.pipelines.blind.kernel_update import (
 )
 from undegrade.pipelines.blind.seen import inside, unreached
 from undegrade.pipelines.operators.blur import KernelBlur
+from undegrade.pipelines.operators.canvas import upsample
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
 
 
@@ -156,6 +157,14 @@ def test_the_rim_is_half_as_wide_as_the_kernel_reaches_beyond():
     inner = KernelBlur(weights=k)(x)
     assert float(inner[..., 5:, :21].abs().sum()) == pytest.approx(0, abs=1e-4)  # reads no border
     assert float(inner[..., 3, 0]) > 0.3 and float(inner[..., 9, 22]) > 0.6
+
+
+def test_what_is_left_out_costs_no_quick_way_of_the_coarse_levels():
+    known = BlurEstimate(walk(), 0.01, 0.9, torch.zeros(1, 1, 32, 48), "a path", True, False)
+    quick = known.operator.upsampled(2)
+    x = shapes(24)[..., :16, :]
+    assert quick is not None and float((quick(x) == 0).sum()) > 0
+    torch.testing.assert_close(quick(x), known.operator(upsample(x, 2)), atol=1e-5, rtol=0)
 
 
 def estimated(x, k, **given):

@@ -150,6 +150,11 @@ class Compose(Operator):
             y = operator.guess(y)
         return y
 
+    def upsampled(self, factor: int) -> Operator | None:
+        """The first member's quicker way, and the others after it."""
+        quicker = self.operators[0].upsampled(factor)
+        return Compose((quicker, *self.operators[1:])) if quicker else None
+
     def observe(self, y: Tensor) -> Tensor:
         """The last member's."""
         return self.operators[-1].observe(y)
