@@ -5,8 +5,8 @@ smaller by Pillow (bicubic), saved as JPEG; enlarged by bicubic and by the workf
 picture"; and of full size, saved as JPEG, repaired by the workflow "Repair a JPEG"; both with the
 quality that Estimate JPEG Quality finds, and the workflows' own settings.
 
-Blockiness is what a picture of the file's own size (the mean over each pixel's area) steps across
-the lines between 8x8 blocks, divided by what it steps in the blocks' middles: near 1 without blocks.
+Blockiness is what a picture of the file's own size (the mean over a pixel's area) steps across
+the lines between 8x8 blocks, divided by what it steps in the blocks' middles: 1 without blocks.
 """
 
 from __future__ import annotations

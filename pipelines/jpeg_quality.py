@@ -31,6 +31,7 @@ from torch import Tensor
 from .operators.jpeg_blocks import SIDE, coefficients, planes_of, tables
 
 SPREAD = 0.36  # of a coefficient about its multiple: pixels of Y, and of RGB, were rounded
+UNEVEN = 1.0  # levels; pixels of evener blocks are all rounded alike, which moves their mean
 FINE = 0.5  # a step at which heaps of that spread run into one another: no quantisation
 STRAYS = 0.02
 TAIL = 0.1  # of the coefficients, that no Laplace density expects
@@ -133,11 +134,12 @@ def likelihoods(c: Tensor, qualities: range) -> Tensor:
     c = c.flatten(1)
     centred = torch.cat([c[:, :1] - c[:, :1].median(), c[:, 1:]], 1)
     width = centred.abs().mean(0).clamp(min=SPREAD)
-    total = torch.zeros(len(steps) + 1)
+    total, uneven = torch.zeros(len(steps) + 1), c[:, 1:].square().mean(1) > UNEVEN**2
     for k in range(SIDE * SIDE):
         values, where = torch.unique(steps[:, k], return_inverse=True)
         values = torch.cat([values, values.new_tensor([FINE])])
-        fit = heaps(c[:, k], values, float(width[k]), float((c - centred)[0, k]))
+        read = c[uneven, 0] if k == 0 else c[:, k]
+        fit = heaps(read, values, float(width[k]), float((c - centred)[0, k]))
         total[:-1] += fit[where]
         total[-1] += fit[-1]
     return total

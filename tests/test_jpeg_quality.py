@@ -7,7 +7,7 @@ import pytest
 import torch
 from node_calls import call
 from PIL import Image
-from skimage.data import astronaut, coffee
+from skimage.data import astronaut, coffee, moon
 from test_jpeg_cells import saved
 
 from undegrade.pipelines.jpeg_quality import estimate_quality
@@ -38,6 +38,12 @@ def test_clipped_blocks_are_left_out_and_a_picture_of_nothing_else_is_not_sure()
     found = estimate_quality(y)
     assert abs(found.quality - 40) <= 5 and found.sure
     assert not estimate_quality(saved((4 * photo()).clamp(-1, 1), 40)[0]).sure
+
+
+def test_even_blocks_are_rounded_alike_and_mislead_nobody():
+    """Steps of 57 levels lie at 56 there, which is a multiple of quality 28's."""
+    x = torch.tensor(moon()[::2, ::2].copy()).expand(1, 3, -1, -1) / 127.5 - 1
+    assert abs(estimate_quality(saved(x, 14)[0]).quality - 14) <= 5
 
 
 def test_a_crop_is_told():
