@@ -7,7 +7,7 @@ import io
 import numpy as np
 import torch
 from help_degradation import prior
-from PIL import Image
+from PIL import Image, ImageDraw
 from strips import example, node, strip
 from torch import Tensor
 
@@ -29,6 +29,43 @@ def denoise() -> Image.Image:
                   ("original", example())])
 
 
+def scratched() -> Tensor:
+    """The photograph with three scratches and a grain of dust."""
+    picture = Image.fromarray((example()[0] * 255).round().byte().numpy())
+    draw = ImageDraw.Draw(picture)
+    for line in ([50, 40, 120, 210], [60, 190, 220, 150], [190, 35, 200, 215]):
+        draw.line(line, fill=(235, 232, 225), width=2)
+    draw.ellipse([150, 60, 153, 63], fill=(240, 238, 230))
+    return torch.from_numpy(np.array(picture)).float()[None] / 255
+
+
+def filled(image: Tensor, mask: Tensor) -> Tensor:
+    """What Posterior Sampler makes of the hidden pixels."""
+    operator = node("InpaintingMask", mask=mask)[0]
+    measurement = node("MeasurementFromImage", image=image, operator=operator, noise_level=0.02)[0]
+    return node("PosteriorSampler", prior=prior(), measurement=measurement, steps=20,
+                sigma_max=1.0)[0]
+
+
+def find_scratches() -> Image.Image:
+    """Scratched, the mask, and filled."""
+    mask = node("FindScratches", image=scratched())[0]
+    done = node("MatchGrain", image=filled(scratched(), mask), reference=scratched(), mask=mask)[0]
+    return strip([("scratched", scratched()), ("found", mask), ("filled", done)])
+
+
+def match_grain() -> Image.Image:
+    """A hole filled smoothly, and with grain."""
+    image = noisy(18 / 255, 90)
+    mask = torch.zeros(1, 256, 256)
+    mask[:, 70:150, 130:200] = 1
+    smooth = torch.where(mask[..., None] > 0, filled(image, mask), image)
+    grain = node("MatchGrain", image=smooth, reference=image, mask=mask)[0]
+    return strip([("filled", smooth), ("with grain", grain), ("as it came", image)])
+
+
 PICTURES = {
     "Denoise": denoise,
+    "FindScratches": find_scratches,
+    "MatchGrain": match_grain,
 }

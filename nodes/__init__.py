@@ -24,6 +24,7 @@ from . import (
     region_regressor,
     region_sampler,
     regions,
+    retouching,
     sampling,
     stablesr,
     tiles,
@@ -96,6 +97,8 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradePredictedNoise": (inversion.PredictedNoiseNode, "Predicted Noise"),
     "UndegradeInversionSigmas": (inversion.InversionSigmas, "Inversion Sigmas"),
     "UndegradeDenoise": (denoising.Denoise, "Denoise"),
+    "UndegradeFindScratches": (retouching.FindScratches, "Find Scratches"),
+    "UndegradeMatchGrain": (retouching.MatchGrain, "Match Grain"),
     "UndegradeMeasurementConsistency": (inspect.MeasurementConsistency, "Measurement Consistency"),
     "UndegradeScoreRestoration": (inspect.ScoreRestoration, "Score Restoration"),
 }
