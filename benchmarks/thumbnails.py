@@ -22,7 +22,8 @@ from help_graphs import READY, SETTINGS
 from photos import photo
 from PIL import Image, ImageDraw, ImageFilter
 
-SIZE, VIEW = 1000, {"width": 1700, "height": 1200}  # of a thumbnail, and of the page
+SIZE, TALLEST = 1000, 560  # the width of a thumbnail, and the height of the graph in it
+VIEW = {"width": 1700, "height": 1200}
 FIT = """async ([workflow, file, settings]) => {
   await app.loadGraphData(workflow, true, true, 'thumbnail');
   for (const node of app.graph.nodes) {
@@ -153,10 +154,11 @@ def draw(url: str, page: Any, name: str) -> None:
 
 def compose(graph: Image.Image, before: Image.Image, after: Image.Image) -> Image.Image:
     """The graph above; the halves of before and after, large, below."""
-    graph = graph.resize((SIZE, round(graph.height * SIZE / graph.width)), Image.Resampling.LANCZOS)
-    half = SIZE // 2
+    scale, half = min(SIZE / graph.width, TALLEST / graph.height), SIZE // 2
+    size = round(graph.width * scale), round(graph.height * scale)
+    graph = graph.resize(size, Image.Resampling.LANCZOS)
     sheet = Image.new("RGB", (SIZE, graph.height + half), "#222")
-    sheet.paste(graph, (0, 0))
+    sheet.paste(graph, ((SIZE - graph.width) // 2, 0))
     for place, picture in enumerate((before, after)):
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
