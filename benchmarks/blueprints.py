@@ -26,11 +26,13 @@ class Blueprint:
     """What a workflow becomes.
 
     widgets: (node type, widget, its kind, what it is called) of up to three.
+    mask: the type of the node in place of which there is a mask to connect.
     """
 
     workflow: str
     description: str
     widgets: tuple[tuple[str, str, str, str], ...] = ()
+    mask: str = ""
 
 
 BLUEPRINTS = {
@@ -46,6 +48,17 @@ BLUEPRINTS = {
             ("UndegradeDenoise", "strength", "FLOAT", "strength"),
             ("UndegradeDenoise", "noise_level", "FLOAT", "noise level"),
             ("UndegradeDenoise", "passes", "INT", "passes"))),
+    "Remove Object": Blueprint(
+        "Remove an object", "Fills in what the mask covers from what is around it: remove, erase, "
+        "heal, inpaint.", (
+            ("GrowMask", "expand", "INT", "grow the mask"),
+            ("UndegradePosteriorSampler", "seed", "INT", "seed")), "UndegradeBoxMask"),
+    "Restore Old Photo": Blueprint(
+        "Restore an old photo", "Finds scratches, folds and dust and fills them in: old photo, "
+        "scratch, repair.", (
+            ("UndegradeFindScratches", "kind", "COMBO", "kind"),
+            ("UndegradeFindScratches", "threshold", "FLOAT", "threshold"),
+            ("UndegradeFindScratches", "largest_width", "INT", "largest width"))),
     "Enlarge Photo": Blueprint(
         "Enlarge a photo", "Makes a clean small picture larger by any factor: upscale, enlarge, "
         "super-resolution.", (
@@ -86,7 +99,7 @@ def drawn(name: str) -> dict[str, Any]:
     """The blueprint's file."""
     what = BLUEPRINTS[name]
     workflow = json.loads(pack.workflow(what.workflow).read_text())
-    nodes, links, result = _needed(workflow)
+    nodes, links, result = _needed(workflow, what.mask)
     box = _around(list(nodes.values()))
     definition = {
         "id": _uuid(name), "version": 1, "revision": 0, "config": {}, "name": name,
@@ -143,7 +156,7 @@ def _call(node: dict, widget: str, kind: str, label: str) -> None:
     slots[0]["label"] = label
 
 
-def _needed(workflow: dict) -> tuple[dict[int, dict], list[dict], dict]:
+def _needed(workflow: dict, mask: str) -> tuple[dict[int, dict], list[dict], dict]:
     """The nodes that the saved picture needs, their links, and the one that leads out."""
     by_id = {node["id"]: node for node in workflow["nodes"]}
     save = next(node for node in workflow["nodes"] if node["type"] == "SaveImage")
@@ -153,7 +166,8 @@ def _needed(workflow: dict) -> tuple[dict[int, dict], list[dict], dict]:
         for key, source, slot, end, place, kind in workflow["links"]:
             if end != target:
                 continue
-            loaded = by_id[source]["type"] == "LoadImage"
+            loaded = by_id[source]["type"] in ("LoadImage", mask)
+            slot = 1 if by_id[source]["type"] == mask else slot
             links.append({"id": key, "origin_id": INSIDE if loaded else source,
                           "origin_slot": slot, "type": kind,
                           "target_id": OUTSIDE if end == save["id"] else end,

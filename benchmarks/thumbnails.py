@@ -69,6 +69,17 @@ def spoilt(name: str) -> Image.Image:
     if name in ("jpeg", "small jpeg"):
         small = picture.resize((128, 128), Image.Resampling.LANCZOS)
         return _saved(picture if name == "jpeg" else small, 30)
+    if name == "known blur":  # as the workflow's Motion Blur draws it
+        from undegrade import NODE_CLASS_MAPPINGS
+
+        made = NODE_CLASS_MAPPINGS["UndegradeMotionBlur"]
+        options = {k: spec[1]["default"] for k, spec in made.INPUT_TYPES()["required"].items()
+                   if "default" in spec[1]}
+        options |= {"path": "straight", "length": 11.0, "angle": 30.0, "border": "replicate"}
+        operator, *_ = getattr(made(), made.FUNCTION)(**options)
+        blurred = operator(photo("astronaut"))[0].permute(1, 2, 0).numpy()
+        noise = np.random.default_rng(0).normal(0, 0.01, blurred.shape)
+        return Image.fromarray(((blurred + noise + 1) * 127.5).clip(0, 255).astype(np.uint8))
     if name == "example":
         return Image.open(pack.ROOT / "workflows" / "input" / "example.png").convert("RGB")
     if name == "scratched":
@@ -95,6 +106,9 @@ def _saved(picture: Image.Image, quality: int) -> Image.Image:
 
 WORKFLOWS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> the picture, and what is set
     "Enlarge a small bad picture": ("small jpeg", {}),
+    "Sharpen with a known kernel": ("known blur", {}),
+    "Use a checkpoint": ("", {}),  # which this machine has not: the graph alone
+    "Use a diffusers folder": ("", {}),
     "Use AdaDiffSR": ("small", {}),
     "Use AdaDiffSR with its regressor": ("small", {}),
     "Use tiles on a large photo": ("small", {}),
@@ -133,10 +147,16 @@ def get(url: str) -> bytes:
 def draw(url: str, page: Any, name: str) -> None:
     """Run a workflow on its picture and write its thumbnail."""
     kind, settings = WORKFLOWS[name]
-    before = spoilt(kind)
+    before = spoilt(kind or "example")
     path = pack.workflow(name)
-    file = upload(url, f"thumbnail {kind}".replace(" ", "_"), before)
+    file = upload(url, f"thumbnail {kind}".replace(" ", "_"), before) if kind else "example.png"
     clip = page.evaluate(FIT, [json.loads(path.read_text()), file, settings])
+    if not kind:
+        page.wait_for_timeout(2500)
+        graph = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+        graph.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+        graph.save(path.with_suffix(".jpg"), quality=82)
+        return
     prompt = page.evaluate(QUEUE)
     while prompt not in (told := json.loads(get(f"{url}/history/{prompt}"))):
         page.wait_for_timeout(1000)

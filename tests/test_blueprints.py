@@ -16,6 +16,7 @@ SMALL = {  # few steps
     "enlarge": {"UndegradePosteriorSampler.steps": 2},
     "repair": {"UndegradePosteriorSampler.steps": 2},
     "remove": {"UndegradePosteriorSampler.steps": 2},
+    "restore-old": {"UndegradePosteriorSampler.steps": 2},
 }
 each = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
