@@ -4,7 +4,7 @@ import pytest
 from comfyui.graphs import downstream, graph
 
 NAMES = ("demo_super_resolution_x4", "demo_daps_and_subdaps", "Use AdaDiffSR",
-         "Enlarge a small bad picture", "demo_uncertainty_map", "object_removal",
+         "Enlarge a small bad picture", "demo_uncertainty_map", "Remove an object",
          "demo_trajectory")  # fmt: skip
 CHANGED = ("seed", "noise_level", "tolerance", "threshold", "strength", "gain", "max_skip", "std",
            "preconditioned", "width", "iterations")  # fmt: skip
