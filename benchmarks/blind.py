@@ -34,7 +34,7 @@ from torch import Tensor
 from undegrade.models.prior import MultiResolutionPrior, Prior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines.blind.blur_estimate import estimate_blur
-from undegrade.pipelines.blind.kernel_estimation import BlurOptions
+from undegrade.pipelines.blind.blur_options import BlurOptions
 from undegrade.pipelines.blind.kernel_kinds import Shape
 from undegrade.pipelines.blind.kernel_update import correlation
 from undegrade.pipelines.measurement import Measurement

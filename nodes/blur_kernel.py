@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..models.prior import Prior
 from ..pipelines.blind.blur_estimate import estimate_blur
-from ..pipelines.blind.kernel_estimation import BlurOptions, network_calls
+from ..pipelines.blind.blur_options import BlurOptions
+from ..pipelines.blind.kernel_estimation import network_calls
 from ..pipelines.noise import per_sample_noise
 from . import host
 from .blurs import kernel_image
@@ -73,7 +74,7 @@ class EstimateBlurKernel:
         pixels, _ = to_pixels(image)
         check(prior, pixels)
         chosen = BlurOptions(**options)
-        progress = host.Progress(network_calls(chosen.kernel_size), "Estimate Blur Kernel")
+        progress = host.Progress(network_calls(chosen), "Estimate Blur Kernel")
         with host.running(prior) as device:
             found = estimate_blur(
                 WatchedPrior(prior, progress), pixels.to(device), chosen, per_sample_noise([seed])

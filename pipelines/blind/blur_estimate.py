@@ -18,12 +18,12 @@ from ...models.prior import Prior
 from ..noise import Noise
 from ..noise_level import estimate_noise_level
 from ..operators.operator import Operator
+from .blur_options import BlurOptions
 from .kernel_estimation import (
     ITERATIONS,
     SMOOTH,
     THRESHOLD,
     WINDOW,
-    BlurOptions,
     Found,
     fit_of,
     search,

@@ -24,6 +24,7 @@ Where we depart, and why:
   EM with the true noise hardly moves, since x explains y with any kernel (Levin et al., 2011,
   section 3); and while the kernel is wrong, its error is noise, too.
 - Steps of the kernel are twice as long as EM's (over-relaxation), which it takes without harm.
+- Several starts at the coarse levels, where they cost little.
 - Of a large picture a window with much structure is read.
 """
 
@@ -39,13 +40,12 @@ from ...models.prior import Prior
 from ..measurement import Measurement
 from ..noise import Noise
 from ..operators.canvas import pad_reflect
-from ..options import Options, option
 from ..updates.conjugate_gradient import ConjugateGradient
+from .blur_options import BlurOptions
 from .kernel_kinds import Shape, best_shape
 from .kernel_update import GradientFit, enlarged, kernel_of, luminance, tidied
 from .seen import observed_blur
 
-KINDS = ("any", "straight motion", "out of focus", "Gaussian")
 WINDOW = 320  # pixels a side that are read of a larger picture
 COARSEST = 3  # pixels of the smallest kernel
 RATIO = 2**0.5
@@ -53,46 +53,12 @@ SIGMAS = (0.5, 0.25)  # of the sampler's steps
 TRUST = (0.2, 0.015)  # noise levels believed at the start and at the end of a level
 ROUNDS = 10  # of expectation and maximisation, at every level
 RELAXATION = 2.0
+JUDGED = 0.03  # noise level believed where starts are compared
 SMOOTH = 1e-3  # weight of |k|^2
 ITERATIONS = 40  # of the kernel's least squares
 THRESHOLD = 0.03  # of the largest value; below it a kernel is nothing
 ISLAND = 0.03  # of the sum
 UPDATE = ConjugateGradient(iterations=8)
-
-
-@dataclass(frozen=True)
-class BlurOptions(Options):
-    """What is asked of the blur."""
-
-    kind: str = option(
-        "any",
-        "'any' finds every kernel, such as a shaken hand's; the others look for fewer numbers, and "
-        "are surer where you know what happened: a line, a disc, a Gaussian.",
-        choices=KINDS,
-    )
-    kernel_size: int = option(
-        31,
-        "The largest kernel in pixels, odd: somewhat more than the longest streak that a point "
-        "makes. Larger takes longer and is less sure.",
-        min=3,
-        max=101,
-        step=2,
-    )
-    noise_level: float = option(
-        0.0,
-        "Standard deviation of the picture's noise, with pixels from -1 to 1; 0 estimates it.",
-        min=0.0,
-        max=2.0,
-        step=0.005,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kernel_size % 2 == 0:
-            raise ValueError(
-                f"kernel_size is {self.kernel_size}; give an odd number such as "
-                f"{self.kernel_size + 1}, so that the kernel has a centre."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +92,16 @@ def sides(largest: int) -> list[int]:
     return found
 
 
-def network_calls(largest: int) -> int:
+def coarse(largest: int) -> int:
+    """How many of the levels are searched from every start: those of half the size or less."""
+    return sum(2 * side <= largest for side in sides(largest))
+
+
+def network_calls(options: BlurOptions) -> int:
     """How often `search` asks the prior."""
-    return len(sides(largest)) * ROUNDS * len(SIGMAS)
+    below, starts = coarse(options.kernel_size), len(starts_of(options))
+    searched = starts * below + len(sides(options.kernel_size)) - below
+    return (searched * ROUNDS + (starts if starts > 1 else 0)) * len(SIGMAS)
 
 
 def levels(y: Tensor, clipped: Tensor, seen: Tensor, largest: int) -> list[Level]:
@@ -155,13 +128,36 @@ def search(
     noise_level: float,
     noise: Noise,
 ) -> Found:
-    """The kernel of y, (1, 3, H, W) in [-1, 1], by EM over all levels."""
-    shape, kernel, found = None, first_kernel().to(y), None
-    for level in levels(y, clipped, seen, options.kernel_size):
-        if found is not None:
-            grown = level.side / found.level.side
-            shape = shape.scaled(grown) if shape else None
+    """The kernel of y, (1, 3, H, W) in [-1, 1], by EM over all levels.
+
+    The coarse levels are searched from several starts, and the one goes on whose kernel explains
+    its own sharp picture best.
+    """
+    pyramid, below = levels(y, clipped, seen, options.kernel_size), coarse(options.kernel_size)
+    starts = [Found(k.to(y), y, pyramid[0], None) for k in starts_of(options)]
+    if len(starts) > 1:
+        ended = [climbed(prior, pyramid[:below], f, options, noise_level, noise) for f in starts]
+        scores = [unexplained(prior, f, noise) for f in ended]
+        starts = [ended[scores.index(min(scores))]]
+    else:
+        below = 0
+    return climbed(prior, pyramid[below:], starts[0], options, noise_level, noise)
+
+
+def climbed(
+    prior: Prior,
+    pyramid: list[Level],
+    found: Found,
+    options: BlurOptions,
+    noise_level: float,
+    noise: Noise,
+) -> Found:
+    """EM over some levels, coarse first, from what was found below them."""
+    for level in pyramid:
+        kernel, shape = found.kernel, found.shape
+        if found.level.side != level.side:
             kernel = enlarged(kernel, level.side)
+            shape = shape.scaled(level.side / found.level.side) if shape else None
         x, least = level.y, max(noise_level * level.scale, TRUST[1])
         for i in range(ROUNDS):
             trust = max(TRUST[0] * (least / TRUST[0]) ** (i / (ROUNDS - 1)), least)
@@ -171,17 +167,27 @@ def search(
                 kernel = relaxed(fit, kernel)
             else:
                 shape = best_shape(fit, options.kind, shape)
-                kernel = shape.kernel(level.side).to(y)
+                kernel = shape.kernel(level.side).to(kernel)
         found = Found(kernel, x, level, shape)
-    assert found is not None
     return found
 
 
-def first_kernel() -> Tensor:
-    """Two pixels beside each other: anything but no blur, where EM would stay."""
-    k = torch.zeros(COARSEST, COARSEST)
-    k[1, 1:] = 0.5
-    return k
+def unexplained(prior: Prior, found: Found, noise: Noise) -> float:
+    """What a kernel leaves unexplained of y by a picture that the prior finds sharp: least for the
+    true kernel, also against wider, thinner and turned ones, and most for none."""
+    x = sharp(prior, found.level, found.kernel, JUDGED, noise)
+    return fit_of(x, found.level).misfit(found.kernel)
+
+
+def starts_of(options: BlurOptions) -> list[Tensor]:
+    """First kernels: two pixels beside each other in four directions, anything but no blur, where
+    EM would stay. One where the whole grid of a kind is tried, or there is no coarse level."""
+    found = []
+    for place in ((1, 2), (2, 1), (2, 2), (0, 2)):
+        k = torch.zeros(COARSEST, COARSEST)
+        k[1, 1] = k[place] = 0.5
+        found.append(k)
+    return found if options.kind == "any" and coarse(options.kernel_size) else found[:1]
 
 
 def sharp(prior: Prior, level: Level, kernel: Tensor, trust: float, noise: Noise) -> Tensor:
