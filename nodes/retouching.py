@@ -25,7 +25,9 @@ class FindScratches:
         "Inpainting Mask. Look at the mask before you use it: thin things of the picture itself, "
         "such as wires, whiskers and highlights, may be among them."
     )
-    SEARCH_ALIASES = ("scratch", "dust", "old photo", "crease", "fold", "scan", "restore photo")
+    SEARCH_ALIASES = (
+        "scratch", "dust", "old photo", "crease", "fold", "scan", "restore photo", "划痕", "老照片",
+    )  # fmt: skip
     CATEGORY = CATEGORY
     FUNCTION = "find"
     RETURN_TYPES = ("MASK",)
