@@ -121,9 +121,9 @@ def main() -> None:
         rows = [[k, *row, sum(row) / len(row)] for k, row in scores.items()]
         print(f"\n{name}\n" + pack.table(["PSNR", *EVALUATION, "mean"], rows), flush=True)
         said = dict(zip(EVALUATION, map(report, models), strict=True))
-        figures[name] = {k: [round(n, 2) for n in row] for k, row in scores.items()} | {
-            "found": said
-        }
+        rounded = {k: [round(n, 2) if n < float("inf") else None for n in row]
+                   for k, row in scores.items()}  # None: bit for bit the truth
+        figures[name] = rounded | {"found": said}
     if not given.cases:
         pack.write_results("denoise_photos", {"photographs": EVALUATION, "cases": figures})
 
