@@ -3,13 +3,11 @@
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, widgets
 from .cli import DONE, FAILED, Plan, make_folder, refuse, unused, write_to
 from .folders import Folders
 from .pack import Pack
@@ -19,50 +17,7 @@ if TYPE_CHECKING:
 
     from .progress import Report
 
-BLUEPRINTS = Path(__file__).resolve().parent.parent / "subgraphs"
-LOAD, MASK, SAVE, HOST = "1", "2", "3", "10"  # node ids
 LEAST = 0.5 / 255  # what a picture of 8 bits can show
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job: its blueprint, the word behind the result's name, and when there is nothing to do.
-
-    tells: the node types whose texts say what was found.
-    nothing: node type -> what its outputs say against going on, or ""; a picture that comes back
-        as it was is not written in any case.
-    """
-
-    blueprint: str
-    word: str
-    about: str
-    tells: tuple[str, ...] = ()
-    nothing: Mapping[str, Callable[[list[list]], str]] = field(default_factory=dict)
-    mask: bool = False
-
-
-def _whole(outputs: list[list]) -> str:
-    return str(outputs[2][0]) if outputs[0][0] == 100 else ""
-
-
-def _sharp(outputs: list[list]) -> str:
-    report = str(outputs[4][0])
-    return report.splitlines()[0] if report.startswith("no blur") else ""
-
-
-JOBS = {
-    "sharpen": Job("Sharpen Blurred Photo", "sharpened", "undo the blur of a photograph",
-                   ("UndegradeEstimateBlurKernel",), {"UndegradeEstimateBlurKernel": _sharp}),
-    "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
-                   ("UndegradeDenoise",)),
-    "remove": Job("Remove Object", "removed", "remove what a mask covers", mask=True),
-    "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
-                       ("UndegradeFindScratches",)),
-    "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture larger by any factor",
-                   ("UndegradeEstimateJPEGQuality",)),
-    "repair": Job("Repair JPEG", "repaired", "take blocks and ringing off a JPEG",
-                  ("UndegradeEstimateJPEGQuality",), {"UndegradeEstimateJPEGQuality": _whole}),
-}
 
 
 def add_commands(commands: "argparse._SubParsersAction") -> None:
@@ -88,44 +43,6 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
         add("--force", action="store_true", help="write a result even where nothing is gained")
         add("--quiet", action="store_true", help="draw no progress bars")
         add("--traceback", action="store_true", help="when a node fails, show where in its code")
-
-
-def blueprint(job: Job) -> dict[str, Any]:
-    """The blueprint's file."""
-    return json.loads((BLUEPRINTS / f"{job.blueprint}.json").read_text(encoding="utf-8"))
-
-
-def widgets(job: Job) -> dict[str, tuple[str, str]]:
-    """Option -> the id of the node inside and its widget."""
-    raw = blueprint(job)
-    (host,), (inside,) = raw["nodes"], raw["definitions"]["subgraphs"]
-    nodes, found = {str(node["id"]): node for node in inside["nodes"]}, {}
-    for key, widget in host["properties"]["proxyWidgets"]:
-        labels = [slot.get("label") for slot in nodes[key]["inputs"] if slot["name"] == widget]
-        found[(labels[0] or widget).replace(" ", "-")] = key, widget
-    return found
-
-
-def around(job: Job) -> dict[str, Any]:
-    """A workflow of the blueprint between loading and saving."""
-    raw = blueprint(job)
-    host = {**raw["nodes"][0], "id": int(HOST)}
-    slots = [slot["name"] for slot in host["inputs"]]
-    links = [[1, int(LOAD), 0, int(HOST), slots.index("image"), "IMAGE"],
-             [2, int(HOST), 0, int(SAVE), 0, "IMAGE"]]
-    nodes = [
-        {"id": int(LOAD), "type": "LoadImage", "widgets_values": ["", "image"],
-         "outputs": [{"name": "IMAGE", "type": "IMAGE"}, {"name": "MASK", "type": "MASK"}]},
-        host, {"id": int(SAVE), "type": "SaveImage", "widgets_values": ["picture"],
-               "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]}]
-    if job.mask:
-        nodes.append({"id": int(MASK), "type": "LoadImageMask", "widgets_values": ["", "red"],
-                      "outputs": [{"name": "MASK", "type": "MASK"}]})
-        links.append([3, int(MASK), 0, int(HOST), slots.index("mask"), "MASK"])
-    for key, _, _, target, place, _ in links:
-        if str(target) == HOST:
-            host["inputs"][place] = {**host["inputs"][place], "link": key}
-    return {**raw, "nodes": nodes, "links": links}
 
 
 def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
@@ -193,19 +110,20 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
 
     job = options.job
     last = plan.graph.nodes[SAVE].links["images"].source
-    asked = {i: node.type for i, node in plan.graph.nodes.items() if node.type in job.nothing}
+    kinds = {i: node.type for i, node in plan.graph.nodes.items()}
+    asked = [i for i, kind in kinds.items() if kind in job.nothing]
     made: dict[str, list[list]] = {}
     extra = {"workflow": plan.document.workflow}
     for target in [LOAD, *asked, last]:
         made |= execute(plan.graph, plan.catalog, report, extra, [target], made)
-        against = job.nothing[asked[target]](made[target]) if target in asked else ""
+        against = job.nothing[kinds[target]](made[target]) if target in asked else ""
         if against and not options.force:
             return _nothing(options.picture, against)
     if _same(made[LOAD][0][0], made[last][plan.graph.nodes[SAVE].links["images"].slot][0]):
         said = _found(job, report) or "nothing to gain, it comes back as it was"
         return _nothing(options.picture, said)
     execute(plan.graph, plan.catalog, report, extra, [SAVE], made)
-    found = _found(job, report)
+    found = job.finds(made[asked[-1]]) if job.finds else _found(job, report)
     for path in report.saved:
         sys.stdout.write(f"{options.picture}: {found or job.word} -> {path}\n")
     if options.compare and report.saved:

@@ -7,8 +7,8 @@ import sys
 import pytest
 from PIL import Image
 
+from undegrade.headless.blueprints import BLUEPRINTS, JOBS, around, widgets
 from undegrade.headless.cli import main
-from undegrade.headless.jobs import BLUEPRINTS, JOBS, around, widgets
 
 FILES = sorted(BLUEPRINTS.glob("*.json"))
 SMALL = {  # few steps

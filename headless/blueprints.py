@@ -1,0 +1,99 @@
+"""The everyday jobs, each with its blueprint of ComfyUI's, `subgraphs/*.json`."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BLUEPRINTS = Path(__file__).resolve().parent.parent / "subgraphs"
+LOAD, MASK, SAVE, HOST = "1", "2", "3", "10"  # node ids
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its blueprint, the word behind the result's name, and when there is nothing to do.
+
+    tells: the node types whose texts say what was found.
+    nothing: node type -> what its outputs say against going on, or ""; a picture that comes back
+        as it was is not written in any case.
+    finds: what the outputs of the last of those nodes say was found, where no text does.
+    """
+
+    blueprint: str
+    word: str
+    about: str
+    tells: tuple[str, ...] = ()
+    nothing: Mapping[str, Callable[[list[list]], str]] = field(default_factory=dict)
+    finds: Callable[[list[list]], str] | None = None
+    mask: bool = False
+
+
+def _whole(outputs: list[list]) -> str:
+    return str(outputs[2][0]) if outputs[0][0] == 100 else ""
+
+
+def _unscratched(outputs: list[list]) -> str:
+    return "" if outputs[0][0].any() else "no scratches found"
+
+
+def _scratched(outputs: list[list]) -> str:
+    return f"scratches on {100 * float((outputs[0][0] > 0).float().mean()):.1f} % of the picture"
+
+
+def _sharp(outputs: list[list]) -> str:
+    report = str(outputs[4][0])
+    return report.splitlines()[0] if report.startswith("no blur") else ""
+
+
+JOBS = {
+    "sharpen": Job("Sharpen Blurred Photo", "sharpened", "undo the blur of a photograph",
+                   ("UndegradeEstimateBlurKernel",), {"UndegradeEstimateBlurKernel": _sharp}),
+    "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
+                   ("UndegradeDenoise",)),
+    "remove": Job("Remove Object", "removed", "remove what a mask covers", mask=True),
+    "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
+                       (), {"UndegradeFindScratches": _unscratched}, _scratched),
+    "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture larger by any factor",
+                   ("UndegradeEstimateJPEGQuality",)),
+    "repair": Job("Repair JPEG", "repaired", "take blocks and ringing off a JPEG",
+                  ("UndegradeEstimateJPEGQuality",), {"UndegradeEstimateJPEGQuality": _whole}),
+}
+
+
+def blueprint(job: Job) -> dict[str, Any]:
+    """The blueprint's file."""
+    return json.loads((BLUEPRINTS / f"{job.blueprint}.json").read_text(encoding="utf-8"))
+
+
+def widgets(job: Job) -> dict[str, tuple[str, str]]:
+    """Option -> the id of the node inside and its widget."""
+    raw = blueprint(job)
+    (host,), (inside,) = raw["nodes"], raw["definitions"]["subgraphs"]
+    nodes, found = {str(node["id"]): node for node in inside["nodes"]}, {}
+    for key, widget in host["properties"]["proxyWidgets"]:
+        labels = [slot.get("label") for slot in nodes[key]["inputs"] if slot["name"] == widget]
+        found[(labels[0] or widget).replace(" ", "-")] = key, widget
+    return found
+
+
+def around(job: Job) -> dict[str, Any]:
+    """A workflow of the blueprint between loading and saving."""
+    raw = blueprint(job)
+    host = {**raw["nodes"][0], "id": int(HOST)}
+    slots = [slot["name"] for slot in host["inputs"]]
+    links = [[1, int(LOAD), 0, int(HOST), slots.index("image"), "IMAGE"],
+             [2, int(HOST), 0, int(SAVE), 0, "IMAGE"]]
+    nodes = [
+        {"id": int(LOAD), "type": "LoadImage", "widgets_values": ["", "image"],
+         "outputs": [{"name": "IMAGE", "type": "IMAGE"}, {"name": "MASK", "type": "MASK"}]},
+        host, {"id": int(SAVE), "type": "SaveImage", "widgets_values": ["picture"],
+               "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]}]
+    if job.mask:
+        nodes.append({"id": int(MASK), "type": "LoadImageMask", "widgets_values": ["", "red"],
+                      "outputs": [{"name": "MASK", "type": "MASK"}]})
+        links.append([3, int(MASK), 0, int(HOST), slots.index("mask"), "MASK"])
+    for key, _, _, target, place, _ in links:
+        if str(target) == HOST:
+            host["inputs"][place] = {**host["inputs"][place], "link": key}
+    return {**raw, "nodes": nodes, "links": links}
