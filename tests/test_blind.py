@@ -1,6 +1,7 @@
 """Blind deconvolution: pieces against what is known, and a small picture from end to end."""
 
 import pytest
+import skimage.data
 import torch
 import torch.nn.functional as F
 from node_calls import call
@@ -8,7 +9,7 @@ from node_calls import call
 from undegrade.pipelines.blind import kernel_estimation
 from undegrade.pipelines.blind.blur_estimate import BlurEstimate, busiest
 from undegrade.pipelines.blind.kernel_estimation import sides
-from undegrade.pipelines.blind.kernel_kinds import Shape, best_shape, nearest_shape
+from undegrade.pipelines.blind.kernel_kinds import REACH, Shape, nearest_shape
 from undegrade.pipelines.blind.kernel_update import (
     GradientFit,
     centred,
@@ -19,6 +20,8 @@ from undegrade.pipelines.blind.kernel_update import (
     tidied,
 )
 from undegrade.pipelines.blind.seen import inside, unreached
+from undegrade.pipelines.blind.spectrum import likeliest, spectrum_of
+from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
 from undegrade.pipelines.operators.canvas import upsample
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
@@ -84,14 +87,18 @@ def test_pixels_that_are_not_seen_do_not_matter():
     ],
     ids=lambda s: s.kind,
 )
-def test_shapes_are_found_in_two_looks(shape):
-    x = grey()
-    fit = GradientFit(x, KernelBlur(weights=shape.kernel(17))(x), 17)
-    found = best_shape(fit, shape.kind, None)
-    for _ in range(2):
-        found = best_shape(fit, shape.kind, found)
-    assert found.size == pytest.approx(shape.size, abs=0.6)
+def test_shapes_are_told_by_their_spectrum(shape):
+    """Among all kinds; and the true kernel is the likelier, the nearer it is looked at."""
+    x = torch.from_numpy(skimage.data.astronaut()[:192, 130:322]).permute(2, 0, 1)[None]
+    y = KernelBlur(weights=shape.kernel(17), border="replicate")(x / 127.5 - 1)
+    spectrum = spectrum_of(y + 0.01 * per_sample_noise([1])(y), 0.01)
+    told = {kind: likeliest(spectrum, kind, 17) for kind in REACH}
+    assert max(told, key=lambda kind: told[kind][1]) == shape.kind
+    found, likelihood = told[shape.kind]
+    assert found.size == pytest.approx(shape.size, abs=0.3)
     assert abs((found.angle - shape.angle + 90) % 180 - 90) < 4
+    other = Shape(shape.kind, 1.3 * shape.size, shape.angle)
+    assert likelihood > spectrum.likelihood(other.kernel(17)) + 0.01
     looks, alike = nearest_shape(shape.kernel(17), 17)
     assert looks.kind == shape.kind and alike > 0.97
 

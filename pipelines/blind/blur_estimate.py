@@ -26,16 +26,21 @@ from .kernel_estimation import (
     WINDOW,
     Found,
     fit_of,
+    levels,
     search,
+    shaped,
 )
-from .kernel_kinds import nearest_shape
+from .kernel_kinds import REACH, nearest_shape
 from .kernel_update import correlation, kernel_of, tidied
 from .seen import CLIPPED, observed_blur, unreached
+from .spectrum import likeliest, spectrum_of
 
 LEAST_NOISE = 0.004  # rounding to 8 bits is 0.002, and no photograph is cleaner
 POINT = 0.85  # correlation with a single pixel from which a kernel is no blur
 ALIKE = 0.9  # correlation from which a kernel is called by the name of a shape
 DIFFERENT = 0.5  # correlation of halves below which the blur differs over the picture
+NARROW = 0.6  # the same beyond which a sharp picture's own spectrum looks like a shape's
+CLEARLY = 0.1  # more log likelihood a frequency; a true path of the hand has 0.1 to 0.2 over shapes
 STRIDE = 32  # pixels between the windows that are compared
 
 
@@ -94,8 +99,8 @@ def estimate_blur(prior: Prior, y: Tensor, options: BlurOptions, noise: Noise) -
     seen = unreached(clipped, options.kernel_size)
     rows, columns = busiest(y, seen, WINDOW)
     window = (..., rows, columns)
-    found = search(prior, y[window], clipped[window], seen[window], options, level, noise)
-    kernel, blurred = found.kernel, float(found.kernel.max() / found.kernel.norm()) < POINT
+    found = found_blur(prior, y[window], clipped[window], seen[window], options, level, noise)
+    kernel, blurred = found.kernel, pointed(found.kernel) < POINT
     name = named(found) if blurred else "no blur: nothing is to be gained"
     alike = [agreement(found, part) for part in halves(found)]
     confidence = sum(alike) / len(alike)
@@ -104,6 +109,35 @@ def estimate_blur(prior: Prior, y: Tensor, options: BlurOptions, noise: Noise) -
         kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
     varies = blurred and min(alike) < DIFFERENT
     return BlurEstimate(kernel, level, confidence, clipped, name, blurred, varies)
+
+
+def found_blur(
+    prior: Prior,
+    y: Tensor,
+    clipped: Tensor,
+    seen: Tensor,
+    options: BlurOptions,
+    noise_level: float,
+    noise: Noise,
+) -> Found:
+    """The likeliest shape of the kind that was asked for; of 'any' what `search` finds, unless the
+    spectrum finds a shape clearly more likely."""
+    spectrum, any_kind = spectrum_of(y, noise_level), options.kind == "any"
+    kinds = tuple(REACH) if any_kind else (options.kind,)
+    told = [likeliest(spectrum, kind, options.kernel_size) for kind in kinds]
+    shape, likelihood = max(told, key=lambda pair: pair[1])
+    if any_kind:
+        found = search(prior, y, clipped, seen, options, noise_level, noise)
+        narrow = pointed(shape.kernel(options.kernel_size)) > NARROW
+        if narrow or likelihood < spectrum.likelihood(found.kernel) + CLEARLY:
+            return found
+    finest = levels(y, clipped, seen, options.kernel_size)[-1]
+    return shaped(prior, finest, shape, noise_level, noise)
+
+
+def pointed(kernel: Tensor) -> float:
+    """The correlation of a kernel with a single pixel."""
+    return float(kernel.max() / kernel.norm())
 
 
 def check_size(y: Tensor, side: int) -> None:

@@ -42,7 +42,7 @@ from ..noise import Noise
 from ..operators.canvas import pad_reflect
 from ..updates.conjugate_gradient import ConjugateGradient
 from .blur_options import BlurOptions
-from .kernel_kinds import Shape, best_shape
+from .kernel_kinds import Shape
 from .kernel_update import GradientFit, enlarged, kernel_of, luminance, tidied
 from .seen import observed_blur
 
@@ -98,10 +98,11 @@ def coarse(largest: int) -> int:
 
 
 def network_calls(options: BlurOptions) -> int:
-    """How often `search` asks the prior."""
+    """How often the prior is asked at most, by `search` and `shaped`."""
     below, starts = coarse(options.kernel_size), len(starts_of(options))
     searched = starts * below + len(sides(options.kernel_size)) - below
-    return (searched * ROUNDS + (starts if starts > 1 else 0)) * len(SIGMAS)
+    search = searched * ROUNDS + (starts if starts > 1 else 0) if options.kind == "any" else 0
+    return (search + 1) * len(SIGMAS)
 
 
 def levels(y: Tensor, clipped: Tensor, seen: Tensor, largest: int) -> list[Level]:
@@ -154,22 +155,23 @@ def climbed(
 ) -> Found:
     """EM over some levels, coarse first, from what was found below them."""
     for level in pyramid:
-        kernel, shape = found.kernel, found.shape
+        kernel = found.kernel
         if found.level.side != level.side:
             kernel = enlarged(kernel, level.side)
-            shape = shape.scaled(level.side / found.level.side) if shape else None
         x, least = level.y, max(noise_level * level.scale, TRUST[1])
         for i in range(ROUNDS):
             trust = max(TRUST[0] * (least / TRUST[0]) ** (i / (ROUNDS - 1)), least)
             x = sharp(prior, level, kernel, trust, noise)
-            fit = fit_of(x, level)
-            if options.kind == "any":
-                kernel = relaxed(fit, kernel)
-            else:
-                shape = best_shape(fit, options.kind, shape)
-                kernel = shape.kernel(level.side).to(kernel)
-        found = Found(kernel, x, level, shape)
+            kernel = relaxed(fit_of(x, level), kernel)
+        found = Found(kernel, x, level, None)
     return found
+
+
+def shaped(prior: Prior, level: Level, shape: Shape, noise_level: float, noise: Noise) -> Found:
+    """What a search would end with whose kernel has this shape."""
+    kernel = shape.kernel(level.side).to(level.y)
+    x = sharp(prior, level, kernel, max(noise_level, TRUST[1]), noise)
+    return Found(kernel, x, level, shape)
 
 
 def unexplained(prior: Prior, found: Found, noise: Noise) -> float:

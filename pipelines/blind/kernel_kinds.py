@@ -1,7 +1,6 @@
 """Kernels of few parameters: a straight line, a disc, a Gaussian.
 
-The best one for a sharp picture is found by trying: first a grid over all of them, at a coarse
-level where kernels are small, then ever smaller steps around the last answer.
+Which one blurred a picture is told by its spectrum (`spectrum`).
 """
 
 from __future__ import annotations
@@ -17,11 +16,7 @@ from torch import Tensor
 
 from ..operators.blur import gaussian_weights
 from ..operators.motion_blur import StraightMotionBlur
-from .kernel_update import GradientFit
 
-ANGLES = 12  # of the first grid, over half a turn
-SIZES = 8
-FINER = (0.25, 0.1)  # steps around the last answer, as shares of its size
 DRAWN = 8  # a disc's edge is drawn with this many points a pixel
 
 
@@ -82,29 +77,6 @@ def fitted(k: Tensor, side: int) -> Tensor:
     r = (side - k.shape[-1]) // 2
     square = F.pad(k, (r, r, r, r))
     return square / square.sum()
-
-
-def best_shape(fit: GradientFit, kind: str, last: Shape | None) -> Shape:
-    """The shape of this kind that explains the blurred picture best: of all, or around `last`."""
-    largest = REACH[kind] * fit.side
-    if last is None:
-        sizes = [largest * (i + 1) / SIZES for i in range(SIZES)]
-        turns = [180 / ANGLES * i for i in range(ANGLES)] if kind == "straight motion" else [0.0]
-        return least(fit, [Shape(kind, s, a) for s, a in product(sizes, turns)], largest)
-    for share in FINER:
-        step = max(share * last.size, 0.1)
-        turn = math.degrees(step / max(last.size, 1.0))
-        turns = (-turn, 0.0, turn) if kind == "straight motion" else (0.0,)
-        near = [Shape(kind, last.size + i * step, last.angle + t)
-                for i, t in product((-1, 0, 1), turns)]
-        last = least(fit, near, largest)
-    return last
-
-
-def least(fit: GradientFit, shapes: list[Shape], largest: float) -> Shape:
-    """The one of the smallest misfit among those that the square holds."""
-    held = [s for s in shapes if 0.1 <= s.size <= largest]
-    return min(held, key=lambda s: fit.misfit(s.kernel(fit.side).to(fit.x)))
 
 
 def nearest_shape(k: Tensor, side: int) -> tuple[Shape, float]:
