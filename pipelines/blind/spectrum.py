@@ -11,8 +11,9 @@ and the periodogram P(f) of the picture the likelihood of Whittle (1953),
 That is Levin et al.'s MAP of the kernel alone (CVPR 2009), with a Gaussian prior of pictures: these
 are summed over, in closed form. What it sees best are the zeros of a straight line's or a disc's
 spectrum, which tell their size (9.0 px at 30 degrees found as 9.0 to 9.4 on three photographs; on a
-picture of few edges a line may be taken for a disc of the same width). Of a kernel's phase, such as which end of a path is the
-brighter, it knows nothing, so that a kernel of many numbers is for `kernel_estimation`.
+picture of few edges a line may be taken for a disc of the same width). Of a kernel's phase, such as
+which end of a path is the brighter, it knows nothing, so that a kernel of many numbers is for
+`kernel_estimation`.
 
 | letter | here   | meaning                                                       |
 |--------|--------|---------------------------------------------------------------|
