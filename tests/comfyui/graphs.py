@@ -13,6 +13,7 @@ PREVIEWS = ("SaveImage", "PreviewImage")
 SMALL = {  # enough to run every node, for a picture of 48x40
     "UndegradeLoadDiffusersPrior": {"prompt": "a b"},
     "UndegradePosteriorSampler": {"steps": 3, "samples": 2},
+    "UndegradeEstimateBlurKernel": {"kernel_size": 5},
     "UndegradeCGMeasurementUpdate": {"iterations": 2},
     "UndegradeLangevinMeasurementUpdate": {"iterations": 2},
     "UndegradeMotionBlur": {"side": 9, "length": 5.0},
