@@ -183,15 +183,23 @@ def run(
     assert step is not None
     layout = getattr(measurement, "layout", Layout())
     image = to_image(picture(step.x0_hat, step.size, prior.codec), layout)
-    states = [corrector.x_vp.cpu() for corrector in correctors]
-    both = dict(zip(COEFFICIENTS, states * (len(COEFFICIENTS) // len(states)), strict=True))
-    return image, RestorationTrajectory(tuple(kept), both, step.size, layout, prior)
+    return image, RestorationTrajectory(
+        tuple(kept), states_of(correctors), step.size, layout, prior
+    )
 
 
 def correctors_of(schedule: Schedule) -> list[Corrector]:
     """One for each kind of coefficients; a single one where no level was rounded, as they agree."""
     rounded = not torch.equal(schedule.sigmas[:-1], schedule.grid)
     return [Corrector(name) for name in (COEFFICIENTS if rounded else COEFFICIENTS[:1])]
+
+
+def states_of(correctors: list[Corrector]) -> dict[str, Tensor]:
+    """Their states on the CPU, by kind of coefficients; of a single one for both."""
+    states = []
+    for corrector in correctors:
+        states.append(corrector.x_vp.cpu())
+    return dict(zip(COEFFICIENTS, states * (len(COEFFICIENTS) // len(states)), strict=True))
 
 
 def too_few(steps: int) -> list[str]:

@@ -167,7 +167,7 @@ def levels_of(z: Tensor) -> tuple[Tensor, bool]:
     """
     grey = bool((z == z[:, :1]).all())
     found = flattest(z)
-    white = noise_level(z[0].double())  # of the quietest direction, or of the grey channel
+    white = noise_level(z[0].cpu().double())  # of the quietest direction, or of the grey channel
     luma = min(white * 3**0.5, found[0, 0].item()) if grey else white
     levels = torch.zeros(BANDS, 3)
     if luma >= max(FLOOR, WHITE * found[0, 0]):

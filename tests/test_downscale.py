@@ -34,7 +34,7 @@ def test_a_picture_keeps_a_size_that_the_factor_does_not_divide(factor, draw):
     assert small.shape[1:3] == (round(37 / factor), round(33 / factor))
     prior = load_pixel_prior(BUILT_IN)
     options = {"steps": 2, "sigma_max": 1.0, "sigma_min": 0.0, "renoise": 0.9, "ode_steps": 1}
-    restored, _ = PosteriorSampler().sample(prior, measurement, 1, 1, False, **options)
+    restored, _ = PosteriorSampler().sample(prior, measurement, 1, 1, False, **options)["result"]
     assert restored.shape == image.shape
 
 

@@ -37,7 +37,7 @@ from .kernel_update import luminance
 FALLS = (2.0, 2.5, 3.0)  # alpha
 BAND = (0.02, 0.45)  # cycles a pixel: below it windows leak, above it demosaicing does
 NEWTON = 8  # steps to the most likely c
-TURNS = 30  # of the first grid, over half a turn
+TURNS = 30  # of the first grid, over half a turn, at most
 FINER = (0.5, 0.25, 0.1)  # steps around the best, pixels of size
 
 
@@ -45,11 +45,12 @@ FINER = (0.5, 0.25, 0.1)  # steps around the best, pixels of size
 class Spectrum:
     """The frequencies of one picture that are read.
 
-    power, frequency: (n,) float64. noise: of the luminance. size: (h, w) of the picture.
+    power: (n,) float64. falls: (3, n), f^-alpha of `FALLS`. noise: of the luminance. size: (h, w)
+    of the picture. read: which of its frequencies are these.
     """
 
     power: Tensor
-    frequency: Tensor
+    falls: Tensor
     noise: float
     size: tuple[int, int]
     read: Tensor
@@ -57,17 +58,15 @@ class Spectrum:
     def likelihood(self, kernel: Tensor) -> float:
         """log p(P | k) / n, at the best of `FALLS`."""
         k2 = torch.fft.rfft2(kernel.cpu().double(), s=self.size).abs().square()[self.read]
-        return max(self._at(k2 * self.frequency**-fall) for fall in FALLS)
-
-    def _at(self, shape: Tensor) -> float:
-        """The same for S = c shape + s^2, by Fisher's scoring of c."""
-        s2 = self.noise**2
-        c = ((self.power - s2).clamp_min(0).sum() / shape.sum()).clamp_min(1e-12)
-        for _ in range(NEWTON):
+        shape, s2 = k2 * self.falls, self.noise**2
+        above = self.power - s2
+        c = above.clamp_min(0).sum() / shape.sum(1, keepdim=True)
+        for _ in range(NEWTON):  # Fisher's scoring
             weight = shape / (c * shape + s2).square()
-            c = (((self.power - s2) * weight).sum() / (shape * weight).sum()).clamp_min(1e-12)
+            c = (weight @ above)[:, None] / (shape * weight).sum(1, keepdim=True)
+            c = c.clamp_min(1e-12)
         expected = c * shape + s2
-        return -float((expected.log() + self.power / expected).mean())
+        return -float((expected.log() + self.power / expected).mean(1).min())
 
 
 def spectrum_of(y: Tensor, noise_level: float) -> Spectrum:
@@ -81,7 +80,8 @@ def spectrum_of(y: Tensor, noise_level: float) -> Spectrum:
     frequency = torch.fft.fftfreq(size[0], dtype=torch.float64)[:, None].hypot(across[None])
     read = (frequency > BAND[0]) & (frequency < BAND[1])
     noise = noise_level * luminance(torch.eye(3)[None, :, :, None]).norm().item()
-    return Spectrum(power[read], frequency[read], noise, size, read)
+    falls = torch.stack([frequency[read] ** -fall for fall in FALLS])
+    return Spectrum(power[read], falls, noise, size, read)
 
 
 def likeliest(spectrum: Spectrum, kind: str, side: int) -> tuple[Shape, float]:
@@ -89,15 +89,22 @@ def likeliest(spectrum: Spectrum, kind: str, side: int) -> tuple[Shape, float]:
     most = REACH[kind] * side
     step = max(most / 30, 0.5 * REACH[kind])
     sizes = [step * (i + 1) for i in range(int(most / step))]
-    turns = [180 / TURNS * i for i in range(TURNS)] if kind == "straight motion" else [0.0]
-    best = likelier(spectrum, [Shape(kind, s, a) for s, a in product(sizes, turns)], side, most)
+    turned = kind == "straight motion"
+    shapes = [Shape(kind, s, 180 / n * i) for s in sizes for n in [turns(s) if turned else 1]
+              for i in range(n)]
+    best = likelier(spectrum, shapes, side, most)
     for finer in FINER:
         step, turn = finer * REACH[kind], 60 * finer / max(best[0].size, 1.0)
-        around = [0.0] if len(turns) == 1 else [-turn, 0.0, turn]
+        around = [-turn, 0.0, turn] if turned else [0.0]
         near = [Shape(kind, best[0].size + i * step, best[0].angle + t)
                 for i, t in product((-1, 0, 1), around)]
         best = likelier(spectrum, near, side, most)
     return best
+
+
+def turns(length: float) -> int:
+    """How many directions of a line are told apart: its ends move by half a pixel."""
+    return min(max(round(3 * length), 6), TURNS)
 
 
 def likelier(

@@ -115,26 +115,27 @@ LENGTH, INNER = (f"pipelines/operators/adjoint.py {name}" for name in ("length",
 FINITE, NOISE = "pipelines/prediction.py check_finite", "pipelines/noise.py __call__"
 MEASURED, PROBE = "pipelines/measurement.py __post_init__", "pipelines/operators/adjoint.py probe"
 DENSE = "pipelines/operators/compose.py <lambda>"
-HALVED = "pipelines/operators/downscale.py <lambda>"
+HALVED = "pipelines/operators/banded.py banded"
 SENT, GIVEN = "nodes/sampling.py run", "nodes/images.py channels"
+KEPT = "nodes/sampling.py states_of"  # the corrector's state, once a run
 WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regions, 3 for inversion
     "SubDAPS++": (
-        {MEASURED: 9, FINITE: 6, LENGTH: 4, INNER: 4, GIVEN: 1,
+        {MEASURED: 9, FINITE: 6, LENGTH: 4, INNER: 4, GIVEN: 1, KEPT: 1,
          "pipelines/updates/conjugate_gradient.py fletcher_reeves": 24},
         {SENT: 1, NOISE: 6, DENSE: 4, PROBE: 4},
     ),
     "DAPS": (
-        {MEASURED: 2, FINITE: 6, LENGTH: 2, INNER: 2, GIVEN: 1,
+        {MEASURED: 2, FINITE: 6, LENGTH: 2, INNER: 2, GIVEN: 1, KEPT: 1,
          "pipelines/updates/langevin.py __call__": 5},
-        {SENT: 1, NOISE: 21, HALVED: 2, PROBE: 2},
+        {SENT: 1, NOISE: 21, HALVED: 4, PROBE: 2},
     ),
     "DPS": (
-        {MEASURED: 4, FINITE: 6, LENGTH: 34, INNER: 16, GIVEN: 1},
+        {MEASURED: 4, FINITE: 6, LENGTH: 34, INNER: 16, GIVEN: 1, KEPT: 1},
         {SENT: 1, NOISE: 6, DENSE: 4, PROBE: 10},
     ),
     "tiled": (
-        {MEASURED: 2, FINITE: 6, LENGTH: 12, INNER: 9, GIVEN: 1},
-        {SENT: 1, NOISE: 6, HALVED: 2, PROBE: 4, "pipelines/tiling.py blend": 8},
+        {MEASURED: 2, FINITE: 6, LENGTH: 12, INNER: 9, GIVEN: 1, KEPT: 1},
+        {SENT: 1, NOISE: 6, HALVED: 4, PROBE: 4, "pipelines/tiling.py blend": 8},
     ),
     "regions": (
         {"pipelines/adadiffsr.py check_finite": 10, "pipelines/information_gain.py upper": 30,
