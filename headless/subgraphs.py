@@ -38,9 +38,8 @@ class Scope:
                 f"follows link {link}, which is not in the file's list of links; {RESAVED}")
         source, slot, *_ = self.links[link]
         if source == INSIDE and self.outer:
-            name = _names(self.definition, "inputs")[slot]
-            given = [s.get("link") for s in self.host.get("inputs") or [] if s.get("name") == name]
-            return self.outer.end(str(given[0])) if given and given[0] is not None else None
+            _, given = self._shown(slot)
+            return None if given is None else self.outer.end(given)
         if source in self.inner:
             inside = self.inner[source]
             found = [i for i, (_, _, target, place) in inside.links.items()
@@ -53,11 +52,16 @@ class Scope:
         source, slot, *_ = self.links.get(link, ("", 0))
         if source != INSIDE or not self.outer:
             return None
-        name = _names(self.definition, "inputs")[slot]
-        given = [s.get("link") for s in self.host.get("inputs") or [] if s.get("name") == name]
-        if given and given[0] is not None:
-            return self.outer.holder(str(given[0]))
+        name, given = self._shown(slot)
+        if given is not None:
+            return self.outer.holder(given)
         return (self.host, name) if held(self.host, name) is not None else None
+
+    def _shown(self, slot: int) -> tuple[str, str | None]:
+        """The name of an input that the host shows, and the link into it, if there is one."""
+        name = str((self.definition.get("inputs") or [])[slot].get("name"))
+        given = [s.get("link") for s in self.host.get("inputs") or [] if s.get("name") == name]
+        return name, str(given[0]) if given and given[0] is not None else None
 
     def all(self) -> "list[Scope]":
         """This place and every one inside of it."""
@@ -126,10 +130,6 @@ def _place(host: dict[str, Any], name: str) -> int:
     """Where a widget stands among those that a host shows; behind them all if it does not."""
     shown = [s.get("name") for s in host.get("inputs") or [] if s.get("widget")]
     return shown.index(name) if name in shown else len(host.get("widgets_values") or [])
-
-
-def _names(definition: dict[str, Any], kind: str) -> list[str]:
-    return [str(slot.get("name")) for slot in definition.get(kind) or []]
 
 
 def read_link(raw: Any) -> tuple[str, tuple[str, int, str, int]]:

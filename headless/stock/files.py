@@ -59,7 +59,8 @@ class LoadImage:
             TOLD.warning("%s: %d of its %d pictures are left out; their sizes are not the first "
                          "one's.", image, len(frames) - len(alike), len(frames))
         pixels = torch.stack([torch.from_numpy(frame.colours) for frame in alike])
-        if bool(((pixels * 255) - (pixels * 255).round()).abs().max() > STEP):
+        levels = pixels * 255
+        if bool((levels - levels.round()).abs().max() > STEP):
             self.folders.deep.add(image)
         clear = any(frame.alpha is not None for frame in alike)
         masks = torch.stack([_mask(f, f.size if clear else NO_MASK) for f in alike])

@@ -25,6 +25,7 @@ from .kernel_estimation import (
     THRESHOLD,
     WINDOW,
     Found,
+    Level,
     fit_of,
     levels,
     search,
@@ -99,7 +100,8 @@ def estimate_blur(prior: Prior, y: Tensor, options: BlurOptions, noise: Noise) -
     seen = unreached(clipped, options.kernel_size)
     rows, columns = busiest(y, seen, WINDOW)
     window = (..., rows, columns)
-    found = found_blur(prior, y[window], clipped[window], seen[window], options, level, noise)
+    pyramid = levels(y[window], clipped[window], seen[window], options.kernel_size)
+    found = found_blur(prior, pyramid, options.kind, level, noise)
     kernel, blurred = found.kernel, pointed(found.kernel) < POINT
     name = named(found) if blurred else "no blur: nothing is to be gained"
     alike = [agreement(found, part) for part in halves(found)]
@@ -112,26 +114,19 @@ def estimate_blur(prior: Prior, y: Tensor, options: BlurOptions, noise: Noise) -
 
 
 def found_blur(
-    prior: Prior,
-    y: Tensor,
-    clipped: Tensor,
-    seen: Tensor,
-    options: BlurOptions,
-    noise_level: float,
-    noise: Noise,
+    prior: Prior, pyramid: list[Level], kind: str, noise_level: float, noise: Noise
 ) -> Found:
     """The likeliest shape of the kind that was asked for; of 'any' what `search` finds, unless the
     spectrum finds a shape clearly more likely."""
-    spectrum, any_kind = spectrum_of(y, noise_level), options.kind == "any"
-    kinds = tuple(REACH) if any_kind else (options.kind,)
-    told = [likeliest(spectrum, kind, options.kernel_size) for kind in kinds]
+    finest, any_kind = pyramid[-1], kind == "any"
+    spectrum = spectrum_of(finest.y, noise_level)
+    told = [likeliest(spectrum, k, finest.side) for k in (REACH if any_kind else (kind,))]
     shape, likelihood = max(told, key=lambda pair: pair[1])
     if any_kind:
-        found = search(prior, y, clipped, seen, options, noise_level, noise)
-        narrow = pointed(shape.kernel(options.kernel_size)) > NARROW
+        found = search(prior, pyramid, noise_level, noise)
+        narrow = pointed(shape.kernel(finest.side)) > NARROW
         if narrow or likelihood < spectrum.likelihood(found.kernel) + CLEARLY:
             return found
-    finest = levels(y, clipped, seen, options.kernel_size)[-1]
     return shaped(prior, finest, shape, noise_level, noise)
 
 

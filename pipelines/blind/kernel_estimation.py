@@ -37,6 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.prior import Prior
+from ..level import canvas_size
 from ..measurement import Measurement
 from ..noise import Noise
 from ..operators.canvas import pad_reflect
@@ -99,10 +100,11 @@ def coarse(largest: int) -> int:
 
 def network_calls(options: BlurOptions) -> int:
     """How often the prior is asked at most, by `search` and `shaped`."""
-    below, starts = coarse(options.kernel_size), len(starts_of(options))
+    if options.kind != "any":
+        return len(SIGMAS)
+    below, starts = coarse(options.kernel_size), len(starts_of(options.kernel_size))
     searched = starts * below + len(sides(options.kernel_size)) - below
-    search = searched * ROUNDS + (starts if starts > 1 else 0) if options.kind == "any" else 0
-    return (search + 1) * len(SIGMAS)
+    return (searched * ROUNDS + (starts if below else 0) + 1) * len(SIGMAS)
 
 
 def levels(y: Tensor, clipped: Tensor, seen: Tensor, largest: int) -> list[Level]:
@@ -120,38 +122,23 @@ def levels(y: Tensor, clipped: Tensor, seen: Tensor, largest: int) -> list[Level
     return found
 
 
-def search(
-    prior: Prior,
-    y: Tensor,
-    clipped: Tensor,
-    seen: Tensor,
-    options: BlurOptions,
-    noise_level: float,
-    noise: Noise,
-) -> Found:
-    """The kernel of y, (1, 3, H, W) in [-1, 1], by EM over all levels.
+def search(prior: Prior, pyramid: list[Level], noise_level: float, noise: Noise) -> Found:
+    """The kernel, by EM over all levels.
 
     The coarse levels are searched from several starts, and the one goes on whose kernel explains
     its own sharp picture best.
     """
-    pyramid, below = levels(y, clipped, seen, options.kernel_size), coarse(options.kernel_size)
-    starts = [Found(k.to(y), y, pyramid[0], None) for k in starts_of(options)]
-    if len(starts) > 1:
-        ended = [climbed(prior, pyramid[:below], f, options, noise_level, noise) for f in starts]
+    y, below = pyramid[0].y, coarse(pyramid[-1].side)
+    starts = [Found(k.to(y), y, pyramid[0], None) for k in starts_of(pyramid[-1].side)]
+    if below:
+        ended = [climbed(prior, pyramid[:below], f, noise_level, noise) for f in starts]
         scores = [unexplained(prior, f, noise) for f in ended]
         starts = [ended[scores.index(min(scores))]]
-    else:
-        below = 0
-    return climbed(prior, pyramid[below:], starts[0], options, noise_level, noise)
+    return climbed(prior, pyramid[below:], starts[0], noise_level, noise)
 
 
 def climbed(
-    prior: Prior,
-    pyramid: list[Level],
-    found: Found,
-    options: BlurOptions,
-    noise_level: float,
-    noise: Noise,
+    prior: Prior, pyramid: list[Level], found: Found, noise_level: float, noise: Noise
 ) -> Found:
     """EM over some levels, coarse first, from what was found below them."""
     for level in pyramid:
@@ -181,15 +168,15 @@ def unexplained(prior: Prior, found: Found, noise: Noise) -> float:
     return fit_of(x, found.level).misfit(found.kernel)
 
 
-def starts_of(options: BlurOptions) -> list[Tensor]:
+def starts_of(largest: int) -> list[Tensor]:
     """First kernels: two pixels beside each other in four directions, anything but no blur, where
-    EM would stay. One where the whole grid of a kind is tried, or there is no coarse level."""
+    EM would stay. One where there is no coarse level."""
     found = []
     for place in ((1, 2), (2, 1), (2, 2), (0, 2)):
         k = torch.zeros(COARSEST, COARSEST)
         k[1, 1] = k[place] = 0.5
         found.append(k)
-    return found if options.kind == "any" and coarse(options.kernel_size) else found[:1]
+    return found if coarse(largest) else found[:1]
 
 
 def sharp(prior: Prior, level: Level, kernel: Tensor, trust: float, noise: Noise) -> Tensor:
@@ -206,8 +193,7 @@ def sharp(prior: Prior, level: Level, kernel: Tensor, trust: float, noise: Noise
 def denoised(prior: Prior, x: Tensor, sigma: float) -> Tensor:
     """The prior's prediction for a picture of any size."""
     height, width = x.shape[-2:]
-    multiple = prior.spec.multiple_of
-    canvas = [-(-n // multiple) * multiple for n in (height, width)]
+    canvas = canvas_size((height, width), prior.spec.multiple_of)
     level = torch.full((x.shape[0],), sigma, device=x.device)
     return prior.denoise(pad_reflect(x, *canvas), level)[..., :height, :width]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..operators.blur import gaussian_weights
 from ..operators.motion_blur import StraightMotionBlur
+from .kernel_update import correlation
 
 DRAWN = 8  # a disc's edge is drawn with this many points a pixel
 
@@ -31,10 +32,6 @@ class Shape:
     def kernel(self, side: int) -> Tensor:
         """(side, side) float32 with sum 1."""
         return fitted(DRAWERS[self.kind](self), side)
-
-    def scaled(self, factor: float) -> Shape:
-        """The same shape in a picture of another scale."""
-        return Shape(self.kind, self.size * factor, self.angle)
 
     def __str__(self) -> str:
         if self.kind == "straight motion":
@@ -81,8 +78,6 @@ def fitted(k: Tensor, side: int) -> Tensor:
 
 def nearest_shape(k: Tensor, side: int) -> tuple[Shape, float]:
     """The shape that looks most like a free kernel, and their correlation."""
-    from .kernel_update import correlation
-
     best, score = Shape("Gaussian", 0.5), 0.0
     for kind, reach in REACH.items():
         sizes = [0.5 + 0.5 * i for i in range(int(2 * reach * side))]
