@@ -23,7 +23,7 @@ from undegrade.models.prior import MultiResolutionPrior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines import prediction
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.operators import operator
+from undegrade.pipelines.operators import contract
 from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
@@ -42,7 +42,7 @@ def timed() -> Iterator[list[float]]:
 
         return call
 
-    checks = [(operator, "check_linear"), (operator, "check_nonlinear")]
+    checks = [(contract, "check_linear"), (contract, "check_nonlinear")]
     checks.append((prediction, "check_nonlinear"))
     kept = [getattr(module, name) for module, name in checks]
     try:

@@ -40,8 +40,8 @@ from undegrade.pipelines.blind.kernel_update import correlation
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
+from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
-from undegrade.pipelines.operators.operator import Operator
 from undegrade.pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 

@@ -29,7 +29,7 @@ from undegrade.nodes.wall import left
 from undegrade.pipelines.measurement import Measurement, simulate
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.operators.operator import Operator
+from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.replay import LARGEST, Recordings, ReplayedPrior
 from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient

@@ -10,10 +10,10 @@ from torch import Tensor
 from undegrade.pipelines.measurement import Measurement, simulate
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import GaussianBlur
+from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
-from undegrade.pipelines.operators.operator import Operator
 
 NOISE = 0.05
 HIDDEN = 0.7

@@ -31,9 +31,9 @@ from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.compose import Compose
+from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.jpeg import JPEG
-from undegrade.pipelines.operators.operator import Operator
 from undegrade.pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 

@@ -10,7 +10,6 @@ from . import (
     denoising,
     feature_injection,
     hosted_compare,
-    inspect,
     interop,
     inversion,
     inversion_sampler,
@@ -26,6 +25,7 @@ from . import (
     regions,
     retouching,
     sampling,
+    scores,
     stablesr,
     tiles,
     trajectory,
@@ -99,8 +99,8 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeDenoise": (denoising.Denoise, "Denoise"),
     "UndegradeFindScratches": (retouching.FindScratches, "Find Scratches"),
     "UndegradeMatchGrain": (retouching.MatchGrain, "Match Grain"),
-    "UndegradeMeasurementConsistency": (inspect.MeasurementConsistency, "Measurement Consistency"),
-    "UndegradeScoreRestoration": (inspect.ScoreRestoration, "Score Restoration"),
+    "UndegradeMeasurementConsistency": (scores.MeasurementConsistency, "Measurement Consistency"),
+    "UndegradeScoreRestoration": (scores.ScoreRestoration, "Score Restoration"),
 }
 
 MENU = NODES | hosted_compare.lacking()

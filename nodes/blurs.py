@@ -10,9 +10,9 @@ from torch import Tensor
 from ..models.kernel_embedding import load_kernel_wizard
 from ..models.known_files import BLURS
 from ..pipelines.operators.blur import Blur, GaussianBlur, KernelBlur
+from ..pipelines.operators.contract import Operator
 from ..pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
 from ..pipelines.operators.nonlinear_blur import NonlinearBlur
-from ..pipelines.operators.operator import Operator
 from ..pipelines.options import describe
 from . import host
 from .images import to_image, to_pixels

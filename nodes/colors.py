@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..pipelines.color import METHODS, match_colors
 from .images import to_image, to_pixels
-from .inspect import for_batch
+from .scores import for_batch
 from .widgets import socket
 
 CATEGORY = "Undegrade/inversion"

@@ -20,7 +20,7 @@ import torch
 
 from ..models.prior import Prior
 from ..models.registry import innermost, networks_of
-from ..pipelines.operators.operator import Operator
+from ..pipelines.operators.contract import Operator
 from .hosted_networks import patchers_for
 from .wall import settle
 

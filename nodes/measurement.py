@@ -11,7 +11,7 @@ from ..pipelines.masks import BoxMask, RandomMask
 from ..pipelines.measurement import Measurement, simulate
 from ..pipelines.noise import damage_seed, per_sample_noise
 from ..pipelines.noise_level import estimate_noise_level
-from ..pipelines.operators.operator import Operator
+from ..pipelines.operators.contract import Operator
 from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels, visible
 from .operators import beside
 from .widgets import SEED, Widget, expect, seed, socket, widgets_of

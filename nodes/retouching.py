@@ -11,7 +11,7 @@ from ..pipelines.grain import with_grain
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.scratches import ScratchOptions, scratches
 from .images import given, to_image, to_mask, to_pixels, to_planes
-from .inspect import for_batch
+from .scores import for_batch
 from .widgets import SEED, socket, widgets_of
 
 CATEGORY = "Undegrade/photographs"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..models.codec import Codec, Identity, preview
 from ..models.prior import WrappedPrior
-from ..pipelines.operators.operator import Operator
+from ..pipelines.operators.contract import Operator
 from ..pipelines.start_noise import StartNoise
 from . import host
 

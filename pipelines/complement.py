@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .measurement import Measurement
 from .noise import Noise
-from .operators.operator import Operator
+from .operators.contract import Operator
 from .updates.update import MeasurementUpdate, Surroundings
 
 

@@ -8,8 +8,8 @@ from ..models.codec import IDENTITY, Codec, Identity
 from .measurement import Measurement
 from .operators.canvas import Crop, NearestUpsample
 from .operators.compose import Compose
+from .operators.contract import Operator
 from .operators.decode import ThroughDecoder
-from .operators.operator import Operator
 
 
 def level_operator(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .noise import Noise
-from .operators.operator import Operator, check_image
+from .operators.contract import Operator, check_image
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,8 @@
 import torch
 
 from undegrade.pipelines.operators.blur import KernelBlur
+from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.inpainting import Inpainting
-from undegrade.pipelines.operators.operator import Operator
 
 
 def asymmetric(border: str) -> KernelBlur:

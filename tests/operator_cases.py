@@ -9,13 +9,13 @@ import torch
 from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
+from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.operators.jpeg import JPEG
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
 from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
-from undegrade.pipelines.operators.operator import Operator
 from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
 from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
 

@@ -210,7 +210,7 @@ BROKEN = {  # rule -> files with their texts, in each of which the rule must fin
 SOUND = [  # in which no rule may find any
     ("__init__.py", "from .nodes import x"), ("nodes/host.py", "import comfy.utils"),
     ("nodes/hosted_a.py", "from .host import comfy\nx = comfy('comfy.samplers')"),
-    ("nodes/inspect.py", "from ..pipelines.subdaps import restore\nfrom . import widgets"),
+    ("nodes/scores.py", "from ..pipelines.subdaps import restore\nfrom . import widgets"),
     ("pipelines/a.py", "from ..models.prior import Prior\nfrom ..models import codec"),
     ("models/a.py", "def f():\n    import diffusers\n    return [lambda: diffusers]"),
     ("headless/a.py", "from .. import nodes\nfrom typing import TYPE_CHECKING\nx('comfy-core')\n"

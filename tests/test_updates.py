@@ -8,10 +8,10 @@ from undegrade.nodes.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.operators.canvas import NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
+from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.operators.inpainting import Inpainting
-from undegrade.pipelines.operators.operator import Operator
 from undegrade.pipelines.updates.conjugate_gradient import (
     ConjugateGradient,
     belief_std,

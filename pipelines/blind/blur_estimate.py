@@ -17,7 +17,7 @@ from torch import Tensor
 from ...models.prior import Prior
 from ..noise import Noise
 from ..noise_level import estimate_noise_level
-from ..operators.operator import Operator
+from ..operators.contract import Operator
 from .blur_options import BlurOptions
 from .kernel_estimation import (
     ITERATIONS,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..operators.blur import KernelBlur
 from ..operators.compose import Compose
+from ..operators.contract import Operator
 from ..operators.inpainting import Inpainting
-from ..operators.operator import Operator
 
 CLIPPED = 2 * 250 / 255 - 1  # at and above it a pixel may have been brighter
 ENOUGH = 0.3  # share of the picture that must be left where clipped lights are left out

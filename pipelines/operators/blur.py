@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..options import Options, option
+from .contract import Operator
 from .kernel import normalised_kernel
-from .operator import Operator
 
 OFFICIAL_THRESHOLD = 0.05
 BORDERS = ("replicate", "reflect", "circular", "official")

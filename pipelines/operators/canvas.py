@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operator import Operator
+from .contract import Operator
 
 ANY_STRUCTURE = frozenset({"one_to_one", "circulant", "separable"})
 

@@ -9,7 +9,7 @@ from functools import reduce
 from torch import Tensor, nn
 
 from .adjoint import Map
-from .operator import Operator
+from .contract import Operator
 
 MERGED_SIDE = 160  # pixels; beyond it dense products cost more than the members' own ways
 

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ...models.codec import Codec
 from ..step import column
 from .adjoint import check_nonlinear
-from .operator import Operator
+from .contract import Operator
 
 DIFFERENCE = 0.05  # |h v| / |z| of the central difference
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..options import Options, option
 from .banded import Banded, banded
 from .canvas import reflected_index
-from .operator import Operator
+from .contract import Operator
 
 
 @dataclass(frozen=True, eq=False)

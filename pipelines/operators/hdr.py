@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..options import Options, option
-from .operator import Operator
+from .contract import Operator
 
 
 @dataclass(frozen=True, eq=False)

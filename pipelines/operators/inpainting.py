@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operator import Operator
+from .contract import Operator
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..options import Options, option
 from ..process_wide import ProcessWide
+from .contract import Operator
 from .jpeg_blocks import whole_blocks
 from .jpeg_cells import MACRO, cells_of
-from .operator import Operator
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..options import Options, option
 from .canvas import pad_reflect
-from .operator import Operator
+from .contract import Operator
 
 
 class BlurNetwork(Protocol):

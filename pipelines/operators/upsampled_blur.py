@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .blur import fast_size, folded
-from .operator import Operator
+from .contract import Operator
 
 
 @dataclass(frozen=True, eq=False)

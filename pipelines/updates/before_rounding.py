@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..operators.adjoint import probe
-from ..operators.operator import Operator
+from ..operators.contract import Operator
 from .closed_form import gram_of_ones
 
 

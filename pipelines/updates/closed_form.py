@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..operators.operator import Operator
+from ..operators.contract import Operator
 
 NAMES = "masks, downscaling, Gaussian blurs, and blurs with the border 'circular'"
 

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from ..measurement import Measurement
-from ..operators.operator import Operator
+from ..operators.contract import Operator
 from ..options import Options, option
 from ..replay import launched, recording
 from ..step import column

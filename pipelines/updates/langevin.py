@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from ..measurement import Measurement
+from ..operators.contract import Operator
 from ..operators.decode import ThroughDecoder
-from ..operators.operator import Operator
 from ..options import Options, option
 from ..step import column
 from .conjugate_gradient import belief_std, jacobi

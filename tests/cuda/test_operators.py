@@ -11,7 +11,7 @@ from undegrade.models.prior import PriorSpec
 from undegrade.nodes.wall import repeatable
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.operators.operator import Operator
+from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin
