@@ -42,7 +42,7 @@ from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
 from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
-from undegrade.pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 MARGIN = 16  # pixels around the picture that blur into it

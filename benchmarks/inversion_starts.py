@@ -26,7 +26,7 @@ from undegrade.pipelines.metrics import gmsd, psnr, ssim
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.real_world import CHAINS, RealWorldDegradation, degrade
 from undegrade.pipelines.start_noise import StartNoise
-from undegrade.pipelines.subdaps import picture
+from undegrade.pipelines.subdaps.sampler import picture
 
 SEED = 1000
 LATER = (1.0, 0.6, 0.3)  # of the start, the noise levels of three steps

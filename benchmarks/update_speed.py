@@ -29,7 +29,7 @@ from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.inpainting import Inpainting
-from undegrade.pipelines.subdaps import level_operator
+from undegrade.pipelines.subdaps.sampler import level_operator
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 SIGMA, NOISE, ITERATIONS, ROUNDS = 0.2, 0.05, 10, 7

@@ -34,7 +34,7 @@ from undegrade.pipelines.operators.compose import Compose
 from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.jpeg import JPEG
-from undegrade.pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 OUT = Path(__file__).parent / "results" / "web_pictures.json"

@@ -26,7 +26,7 @@ from ..pipelines.noise import Noise, per_sample_noise
 from ..pipelines.schedule import Schedule
 from ..pipelines.start_noise import SMALLEST, StartNoise, StartNoiseOptions, calls_of
 from ..pipelines.step import Step
-from ..pipelines.subdaps import picture
+from ..pipelines.subdaps.sampler import picture
 from ..pipelines.tiling import TileGrid
 from . import host
 from .images import to_image, to_pixels, to_preview, visible

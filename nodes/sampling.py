@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..models.codec import Codec, preview
 from ..models.prior import Prior
-from ..pipelines.apart import restore_apart
-from ..pipelines.corrector import COEFFICIENTS, Corrector
 from ..pipelines.measurement import Measurement
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.schedule import Schedule
 from ..pipelines.step import Step
-from ..pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
-from ..pipelines.switch import SwitchRule, never
+from ..pipelines.subdaps.apart import restore_apart
+from ..pipelines.subdaps.corrector import COEFFICIENTS, Corrector
+from ..pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
+from ..pipelines.subdaps.switch import SwitchRule, never
 from ..pipelines.updates.conjugate_gradient import ConjugateGradient
 from ..pipelines.updates.update import MeasurementUpdate
 from . import host

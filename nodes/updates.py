@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..pipelines.switch import FixedThreshold, NoiseFloor, SwitchRule, never
+from ..pipelines.subdaps.switch import FixedThreshold, NoiseFloor, SwitchRule, never
 from ..pipelines.updates.conjugate_gradient import ConjugateGradient
 from ..pipelines.updates.gradient import LikelihoodGradient
 from ..pipelines.updates.langevin import Langevin

@@ -41,7 +41,7 @@ from .prediction import check_finite
 from .schedule import Schedule
 from .start_noise import SMALLEST, StartNoise, draw, predict_start
 from .step import Step
-from .subdaps import transition
+from .subdaps.sampler import transition
 from .tiling import TileGrid, opencv_gaussian_weight
 
 

@@ -173,7 +173,7 @@ def adopted(out, target, args, given):
 
 
 def asking() -> str:
-    """The innermost line of the pack on the stack, as "pipelines/subdaps.py predict"."""
+    """The innermost line of the pack on the stack, as "pipelines/subdaps/sampler.py predict"."""
     frame = sys._getframe(1)
     while frame:
         path = Path(frame.f_code.co_filename)

@@ -9,7 +9,7 @@ from torch import Tensor
 from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.pipelines.invsr import invert, predicted, schedule_from
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.subdaps import picture
+from undegrade.pipelines.subdaps.sampler import picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.operators.jpeg import JPEG
 from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
 from undegrade.pipelines.prediction import predict
-from undegrade.pipelines.subdaps import restore
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin

@@ -18,7 +18,7 @@ from undegrade.nodes.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale
-from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 
 GOLDEN = Path(__file__).parent / "golden" / "subdaps_super_resolution.safetensors"

@@ -11,14 +11,14 @@ from dense_twins import asymmetric, dense
 from undegrade.models.codec import IDENTITY
 from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.nodes.wall import left
-from undegrade.pipelines import complement
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.schedule import Schedule
-from undegrade.pipelines.subdaps import SamplerOptions, restore
+from undegrade.pipelines.subdaps import complement
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin

@@ -9,14 +9,14 @@ from safetensors import safe_open
 
 from undegrade.models.noise_table import vp_sigmas
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior
-from undegrade.pipelines.corrector import COEFFICIENTS, Corrector, weights
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.schedule import THIRDS, karras, round_to, spread_factors
 from undegrade.pipelines.step import Step
-from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
-from undegrade.pipelines.switch import FixedThreshold
+from undegrade.pipelines.subdaps.corrector import COEFFICIENTS, Corrector, weights
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.switch import FixedThreshold
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,8 +9,8 @@ from PIL import Image
 
 from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from undegrade.models.registry import ARCHITECTURES
-from undegrade.pipelines.subdaps import SamplerOptions
-from undegrade.pipelines.switch import OFFICIAL_THRESHOLDS
+from undegrade.pipelines.subdaps.sampler import SamplerOptions
+from undegrade.pipelines.subdaps.switch import OFFICIAL_THRESHOLDS
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 DOCS = WEB / "docs"

@@ -8,7 +8,7 @@ from undegrade.models.prior import GaussianPrior
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.schedule import Schedule
-from undegrade.pipelines.subdaps import restore
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin
 from undegrade.pipelines.updates.update import Surroundings

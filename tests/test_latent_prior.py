@@ -10,12 +10,12 @@ from undegrade.models.prior import GaussianPrior, MultiResolutionPrior
 from undegrade.nodes import host, sampling
 from undegrade.nodes.wall import left
 from undegrade.nodes.watched import WatchedPrior
-from undegrade.pipelines.corrector import Corrector
 from undegrade.pipelines.level import level_operator
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.inpainting import Inpainting
-from undegrade.pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.corrector import Corrector
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin

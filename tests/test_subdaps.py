@@ -18,8 +18,8 @@ from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.schedule import Schedule, karras, spread_factors
 from undegrade.pipelines.step import Step
-from undegrade.pipelines.subdaps import SamplerOptions, picture, restore, schedule_for
-from undegrade.pipelines.switch import FixedThreshold
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.switch import FixedThreshold
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin

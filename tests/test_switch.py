@@ -9,8 +9,8 @@ from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import GaussianBlur
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.step import Step
-from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
-from undegrade.pipelines.switch import (
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.switch import (
     OFFICIAL_THRESHOLDS,
     FixedThreshold,
     NoiseFloor,

@@ -13,8 +13,8 @@ from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.inpainting import Inpainting
-from undegrade.pipelines.subdaps import level_operator
-from undegrade.pipelines.switch import FixedThreshold, Updated
+from undegrade.pipelines.subdaps.sampler import level_operator
+from undegrade.pipelines.subdaps.switch import FixedThreshold, Updated
 from undegrade.pipelines.updates.conjugate_gradient import (
     ConjugateGradient,
 )

@@ -13,7 +13,7 @@ from undegrade.nodes.wall import repeatable
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.replay import Recording, Recordings, ReplayedPrior, State, launched
-from undegrade.pipelines.subdaps import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
 from undegrade.pipelines.updates import conjugate_gradient
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.update import Surroundings

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.prior import Prior
-from .measurement import Measurement
-from .noise import Noise
-from .schedule import Schedule
-from .step import Step
-from .subdaps import restore
-from .updates.update import MeasurementUpdate
+from ...models.prior import Prior
+from ..measurement import Measurement
+from ..noise import Noise
+from ..schedule import Schedule
+from ..step import Step
+from ..updates.update import MeasurementUpdate
+from .sampler import restore
 
 
 def restore_apart(

@@ -31,10 +31,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..models.codec import IDENTITY, Codec
-from .operators.canvas import upsample
-from .step import Step, column
-from .subdaps import picture
+from ...models.codec import IDENTITY, Codec
+from ..operators.canvas import upsample
+from ..step import Step, column
+from .sampler import picture
 
 COEFFICIENTS = ("official", "consistent")
 

@@ -12,10 +12,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .measurement import Measurement
-from .noise import per_sample_noise
-from .options import Options, option
-from .updates.update import MeasurementUpdate, Surroundings
+from ..measurement import Measurement
+from ..noise import per_sample_noise
+from ..options import Options, option
+from ..updates.update import MeasurementUpdate, Surroundings
 
 OFFICIAL_THRESHOLDS = {
     "inpainting": 1e-5,

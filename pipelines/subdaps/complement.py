@@ -25,10 +25,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .measurement import Measurement
-from .noise import Noise
-from .operators.contract import Operator
-from .updates.update import MeasurementUpdate, Surroundings
+from ..measurement import Measurement
+from ..noise import Noise
+from ..operators.contract import Operator
+from ..updates.update import MeasurementUpdate, Surroundings
 
 
 def exists(update: MeasurementUpdate, operator: Operator) -> bool:

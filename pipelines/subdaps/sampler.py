@@ -37,20 +37,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.codec import IDENTITY, Codec
-from ..models.prior import Prior
+from ...models.codec import IDENTITY, Codec
+from ...models.prior import Prior
+from ..level import canvas_size, level_operator
+from ..measurement import Measurement
+from ..noise import Noise
+from ..operators.canvas import pad_reflect, pool, upsample
+from ..options import Options, option
+from ..prediction import check_finite, predict
+from ..replay import Replay, launched
+from ..schedule import Schedule, karras, round_to, spread_factors
+from ..step import Step, column
+from ..updates.update import MeasurementUpdate, Surroundings
 from . import complement
-from .level import canvas_size, level_operator
-from .measurement import Measurement
-from .noise import Noise
-from .operators.canvas import pad_reflect, pool, upsample
-from .options import Options, option
-from .prediction import check_finite, predict
-from .replay import Replay, launched
-from .schedule import Schedule, karras, round_to, spread_factors
-from .step import Step, column
 from .switch import SwitchRule, Updated, never
-from .updates.update import MeasurementUpdate, Surroundings
 
 PLUG_AND_PLAY = 0.5  # r / sigma where no noise is drawn
 
