@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from undegrade.models.prior import Prior
-from undegrade.pipelines.adadiffsr import RegionRun
+from undegrade.pipelines.adadiffsr.sampler import RegionRun
 
 FIXED_COST = 6  # of a call, in tiles
 

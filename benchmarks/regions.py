@@ -34,17 +34,17 @@ from tqdm import tqdm
 from undegrade.models.prior import Prior
 from undegrade.models.region_regressor import BUILT_IN_REGRESSOR, load_region_regressor
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.pipelines.adadiffsr import RegionRun
-from undegrade.pipelines.base_grid import BaseGrid, half_sigma
-from undegrade.pipelines.feature_injection import FeatureInjection
-from undegrade.pipelines.information_gain import Spans, WeightFree, closed_form
+from undegrade.pipelines.adadiffsr.base_grid import BaseGrid, half_sigma
+from undegrade.pipelines.adadiffsr.calibration import EVERY_STEP, calibrate
+from undegrade.pipelines.adadiffsr.information_gain import Spans, WeightFree, closed_form
+from undegrade.pipelines.adadiffsr.injection import FeatureInjection
+from undegrade.pipelines.adadiffsr.regions import RegionOptions, Task
+from undegrade.pipelines.adadiffsr.sampler import RegionRun
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
+from undegrade.pipelines.adadiffsr.trained_gain import TrainedGain, trained_spans
 from undegrade.pipelines.metrics import psnr, ssim
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.region_calibration import EVERY_STEP, calibrate
-from undegrade.pipelines.regions import RegionOptions, Task
-from undegrade.pipelines.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
-from undegrade.pipelines.trained_gain import TrainedGain, trained_spans
 
 BATCH = 16
 GRID = TileGrid(256, 256, 64, 16)

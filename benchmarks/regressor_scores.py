@@ -24,10 +24,10 @@ from torch import Tensor
 from undegrade.models.region_regressor import BUILT_IN_REGRESSOR, load_region_regressor
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.models.weights import read_tensors
-from undegrade.pipelines.base_grid import BaseGrid
-from undegrade.pipelines.feature_injection import FeatureInjection
+from undegrade.pipelines.adadiffsr.base_grid import BaseGrid
+from undegrade.pipelines.adadiffsr.injection import FeatureInjection
+from undegrade.pipelines.adadiffsr.regions import RegionOptions
 from undegrade.pipelines.real_world import RealWorldDegradation, degrade
-from undegrade.pipelines.regions import RegionOptions
 from undegrade.pipelines.tiling import TileGrid
 from undegrade.training.records import Records, qualities, sampled
 from undegrade.training.regions import correlations

@@ -12,7 +12,7 @@ network that is not published. Ours, one per map:
 I^F = tanh(g^F / tau) and I^N = tanh(g^N / tau), gains in units of the policy's threshold. While
 V = 0 it is the identity bit for bit, so that an untrained one changes nothing.
 
-The form without weights, for any prior, is `pipelines.feature_injection`.
+The form without weights, for any prior, is `pipelines.adadiffsr.injection`.
 
 Files are those of `python training feature_injection`: these tensors, and in the metadata which
 StableSR module they were trained on. phi reads that module's maps and means nothing to another's.

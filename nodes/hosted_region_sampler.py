@@ -1,4 +1,4 @@
-"""AdaDiffSR as a SAMPLER of ComfyUI, for any MODEL: see `pipelines.adadiffsr`.
+"""AdaDiffSR as a SAMPLER of ComfyUI, for any MODEL: see `pipelines.adadiffsr.sampler`.
 
 ComfyUI calls `sample` with a guider whose model is loaded and whose conditioning is prepared. The
 run asks a copy of that guider, so that LoRAs, ControlNets, guiders and patches of other nodes work;
@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pipelines.adadiffsr import RegionRun
-from ..pipelines.feature_injection import Injection
+from ..pipelines.adadiffsr.injection import Injection
+from ..pipelines.adadiffsr.regions import RegionOptions, Task
+from ..pipelines.adadiffsr.report import report
+from ..pipelines.adadiffsr.sampler import RegionRun
+from ..pipelines.adadiffsr.step_policy import THRESHOLD, StepPolicy
+from ..pipelines.adadiffsr.trained_gain import GainMaps
 from ..pipelines.out_of_memory import out_of_memory
-from ..pipelines.region_report import report
-from ..pipelines.regions import RegionOptions, Task
-from ..pipelines.step_policy import THRESHOLD, StepPolicy
 from ..pipelines.tiling import TileGrid, check_tile
-from ..pipelines.trained_gain import GainMaps
 from . import host
 from .hosted_levels import PIXELS, check_regressor, checked, half_of, information
 from .hosted_patches import GAINS, TILES, one_level, refuse_caches, refuse_canvas_bound

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..models.codec import Codec
 from ..models.prior import Prior
-from ..pipelines.base_grid import table_of
+from ..pipelines.adadiffsr.base_grid import table_of
 from ..pipelines.color import resized
 from ..pipelines.inversion_steps import InversionSteps
 from ..pipelines.invsr import (

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from ..models.prior import Prior
-from ..pipelines.base_grid import BaseGrid
-from ..pipelines.feature_injection import Injection
-from ..pipelines.region_calibration import Curves, calibrate, forecast
-from ..pipelines.regions import RegionOptions, Task
-from ..pipelines.step_policy import StepPolicy
+from ..pipelines.adadiffsr.base_grid import BaseGrid
+from ..pipelines.adadiffsr.calibration import Curves, calibrate, forecast
+from ..pipelines.adadiffsr.injection import Injection
+from ..pipelines.adadiffsr.regions import RegionOptions, Task
+from ..pipelines.adadiffsr.step_policy import StepPolicy
 from ..pipelines.tiled_prior import TileOptions
 from ..pipelines.tiling import TileGrid
 from . import host

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..pipelines.feature_injection import FeatureInjection, Injection
+from ..pipelines.adadiffsr.injection import FeatureInjection, Injection
+from ..pipelines.adadiffsr.regions import RegionOptions
+from ..pipelines.adadiffsr.step_policy import StepPolicy
+from ..pipelines.adadiffsr.trained_gain import GainMaps
 from ..pipelines.options import option
-from ..pipelines.regions import RegionOptions
-from ..pipelines.step_policy import StepPolicy
-from ..pipelines.trained_gain import GainMaps
 from .hosted_levels import PIXELS
 from .hosted_prior import available
 from .hosted_region_sampler import RegionSampler

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from undegrade.pipelines.adadiffsr import RegionRun
-from undegrade.pipelines.information_gain import Spans, WeightFree
+from undegrade.pipelines.adadiffsr.information_gain import Spans, WeightFree
+from undegrade.pipelines.adadiffsr.regions import RegionOptions, Task
+from undegrade.pipelines.adadiffsr.sampler import RegionRun
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.regions import RegionOptions, Task
 from undegrade.pipelines.schedule import karras
-from undegrade.pipelines.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
 
 FLAT, TEXTURE, ISLAND = range(3)

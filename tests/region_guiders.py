@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from undegrade.nodes import host, hosted_prior, hosted_tiles, region_sampler
-from undegrade.pipelines.step_policy import StepPolicy
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 
 EVERY = StepPolicy(mode="every step", early_exit=False)
 LATENTS = (4, 37, 31)

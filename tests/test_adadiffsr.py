@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from exact_regions import FLAT, ISLAND, TEXTURE, ExactTiles, kinds, run, scene
 
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.pipelines.feature_injection import FeatureInjection
+from undegrade.pipelines.adadiffsr.injection import FeatureInjection
+from undegrade.pipelines.adadiffsr.regions import Task, start_nodes
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.regions import Task, start_nodes
 from undegrade.pipelines.schedule import karras
-from undegrade.pipelines.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
 
 EVERY = StepPolicy(mode="every step", early_exit=False)

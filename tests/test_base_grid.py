@@ -7,7 +7,7 @@ import torch
 
 from undegrade.models.noise_table import stable_diffusion_sigmas, timestep_of, vp_sigmas
 from undegrade.models.prior import PriorSpec
-from undegrade.pipelines.base_grid import BaseGrid, half_sigma, uniform
+from undegrade.pipelines.adadiffsr.base_grid import BaseGrid, half_sigma, uniform
 from undegrade.pipelines.schedule import karras
 
 SPEC = PriorSpec(sigma_min=0.01, sigma_max=80.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from undegrade.pipelines.feature_injection import (
+from undegrade.pipelines.adadiffsr.injection import (
     FeatureInjection,
     coefficient,
     enlargement,

@@ -16,8 +16,8 @@ from undegrade.models.weights import UnsupportedWeightsError
 from undegrade.nodes import host, hosted_prior, hosted_stablesr, stablesr
 from undegrade.nodes.feature_injection import FOLDER, LoadFeatureInjection
 from undegrade.nodes.hosted_patches import GAINS, TILES
-from undegrade.pipelines.information_gain import Evaluation, WeightFree, closed_form
-from undegrade.pipelines.step_policy import StepPolicy
+from undegrade.pipelines.adadiffsr.information_gain import Evaluation, WeightFree, closed_form
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 
 Z = drawn(1, 4, 9, 7)
 

@@ -9,8 +9,14 @@ import torch.nn.functional as F
 from exact_regions import TEXTURE, kinds, scene
 
 from undegrade.models.codec import Identity
-from undegrade.pipelines.adadiffsr import RegionRun
-from undegrade.pipelines.information_gain import (
+from undegrade.pipelines.adadiffsr.calibration import (
+    EVERY_STEP,
+    Curves,
+    calibrate,
+    forecast,
+    predicted_evaluations,
+)
+from undegrade.pipelines.adadiffsr.information_gain import (
     Evaluation,
     Spans,
     WeightFree,
@@ -21,17 +27,11 @@ from undegrade.pipelines.information_gain import (
     detail,
     laplacian,
 )
-from undegrade.pipelines.region_calibration import (
-    EVERY_STEP,
-    Curves,
-    calibrate,
-    forecast,
-    predicted_evaluations,
-)
-from undegrade.pipelines.region_report import report, work_map
-from undegrade.pipelines.regions import RegionOptions
+from undegrade.pipelines.adadiffsr.regions import RegionOptions
+from undegrade.pipelines.adadiffsr.report import report, work_map
+from undegrade.pipelines.adadiffsr.sampler import RegionRun
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.schedule import karras
-from undegrade.pipelines.step_policy import StepPolicy
 
 SPANS = Spans(0.5, 0.2, 0.1, (1.0, 0.5))
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from kornia.metrics import ssim as kornia_ssim
 
-from undegrade.pipelines.metrics import gmsd
-from undegrade.pipelines.quality_maps import (
+from undegrade.pipelines.adadiffsr.quality_maps import (
     full_reference,
     gmsd_map,
     luma,
@@ -17,6 +16,7 @@ from undegrade.pipelines.quality_maps import (
     split_band,
     ssim_quality,
 )
+from undegrade.pipelines.metrics import gmsd
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import torch
 from exact_regions import run, scene
 
+from undegrade.pipelines.adadiffsr.regions import Task, start_nodes
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.regions import Task, start_nodes
-from undegrade.pipelines.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid, gaussian_weight
 
 EVERY = StepPolicy(mode="every step", early_exit=False)

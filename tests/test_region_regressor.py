@@ -20,8 +20,8 @@ from undegrade.models.region_regressor import (
 )
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.models.weights import UnsupportedWeightsError, read_tensors
+from undegrade.pipelines.adadiffsr.trained_gain import GainMaps
 from undegrade.pipelines.schedule import karras
-from undegrade.pipelines.trained_gain import GainMaps
 
 LEVELS = tuple(karras(10, 0.5, 0.02).tolist())
 

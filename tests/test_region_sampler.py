@@ -23,8 +23,8 @@ from region_guiders import (
 
 from undegrade.nodes import hosted_region_sampler
 from undegrade.nodes.hosted_tiles import boundaries
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.out_of_memory import ACCELERATOR
-from undegrade.pipelines.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
 
 GRID = TileGrid(*LATENTS[1:], 16, 8)

@@ -18,8 +18,8 @@ from region_guiders import (
 )
 
 from undegrade.nodes import hosted_prior
-from undegrade.pipelines.information_gain import closed_form
-from undegrade.pipelines.step_policy import StepPolicy
+from undegrade.pipelines.adadiffsr.information_gain import closed_form
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
 
 SKIPPING = StepPolicy(mode="paper")

@@ -6,8 +6,8 @@ from region_guiders import LATENTS, Flow, Guider, drawn, install, karras, pictur
 from test_region_regressor import random_weights
 
 from undegrade.models.region_regressor import RegionRegressor, RegressorNetwork, Trained
-from undegrade.pipelines.information_gain import closed_form
-from undegrade.pipelines.step_policy import StepPolicy
+from undegrade.pipelines.adadiffsr.information_gain import closed_form
+from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
 
 SIGMAS = karras(12)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from exact_regions import TEXTURE, run, scene
 
-from undegrade.pipelines.information_gain import Gain, Spans, detail
-from undegrade.pipelines.step_policy import INTERVALS, History, Place, StepPolicy
+from undegrade.pipelines.adadiffsr.information_gain import Gain, Spans, detail
+from undegrade.pipelines.adadiffsr.step_policy import INTERVALS, History, Place, StepPolicy
 
 N = 200
 SPANS = Spans(1.0, 1.0, 0.02, tuple(reversed(range(1, N + 1))))

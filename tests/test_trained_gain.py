@@ -8,9 +8,9 @@ import torch
 from test_region_regressor import LEVELS, seen, tiny_regressor
 
 from undegrade.models.region_regressor import Trained
-from undegrade.pipelines.information_gain import Evaluation
+from undegrade.pipelines.adadiffsr.information_gain import Evaluation
+from undegrade.pipelines.adadiffsr.trained_gain import TrainedGain, trained_spans
 from undegrade.pipelines.schedule import karras
-from undegrade.pipelines.trained_gain import TrainedGain, trained_spans
 
 
 @dataclass

@@ -20,10 +20,10 @@ from undegrade.models.noise_table import stable_diffusion_sigmas, timestep_of
 from undegrade.models.prior import PriorSpec
 from undegrade.models.stablesr import read_module
 from undegrade.models.weights import read_tensors
-from undegrade.pipelines.adadiffsr import RegionRun
-from undegrade.pipelines.information_gain import WeightFree, closed_form
-from undegrade.pipelines.region_calibration import EVERY_STEP
-from undegrade.pipelines.regions import RegionOptions, Task
+from undegrade.pipelines.adadiffsr.calibration import EVERY_STEP
+from undegrade.pipelines.adadiffsr.information_gain import WeightFree, closed_form
+from undegrade.pipelines.adadiffsr.regions import RegionOptions, Task
+from undegrade.pipelines.adadiffsr.sampler import RegionRun
 from undegrade.pipelines.tiling import TileGrid
 from undegrade.training import data, feature_injection
 from undegrade.training.command import read_options

@@ -18,7 +18,7 @@ from undegrade.models import latent
 from undegrade.models.latent import load_diffusers_prior
 from undegrade.models.region_regressor import load_region_regressor
 from undegrade.models.weights import read_tensors
-from undegrade.pipelines import quality_maps
+from undegrade.pipelines.adadiffsr import quality_maps
 from undegrade.training import data, no_reference, records, regions
 from undegrade.training.no_reference import named, quality_of
 

@@ -17,12 +17,12 @@ from undegrade.models.region_regressor import (
 )
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.models.weights import read_tensors
+from undegrade.pipelines.adadiffsr.quality_maps import full_reference, no_reference
+from undegrade.pipelines.adadiffsr.regions import RegionOptions
+from undegrade.pipelines.adadiffsr.trained_gain import TrainedGain
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.quality_maps import full_reference, no_reference
-from undegrade.pipelines.regions import RegionOptions
 from undegrade.pipelines.schedule import karras
 from undegrade.pipelines.tiling import TileGrid
-from undegrade.pipelines.trained_gain import TrainedGain
 from undegrade.training import data, records, regions
 from undegrade.training.records import Records, Samples, rank_correlation, sampled
 

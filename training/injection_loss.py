@@ -35,8 +35,8 @@ from ..models.modulated_unet import modulated
 from ..models.noise_table import timestep_of
 from ..models.registry import networks_of
 from ..models.stablesr import StableSRNetwork
-from ..pipelines.base_grid import BaseGrid
-from ..pipelines.information_gain import Evaluation, WeightFree, closed_form
+from ..pipelines.adadiffsr.base_grid import BaseGrid
+from ..pipelines.adadiffsr.information_gain import Evaluation, WeightFree, closed_form
 from ..pipelines.invsr import bicubic
 from ..pipelines.step import column
 from .loop import Task

@@ -1,6 +1,6 @@
 """Quality without a reference, R^N, for the region entropy regressor to learn the rise of.
 
-"latent" is `pipelines.quality_maps.no_reference`, block by block and without weights. The others
+"latent" is `pipelines.adadiffsr.quality_maps.no_reference`, block by block and without weights. The others
 are the paper's, one number for a whole tile, which all its blocks then share:
 
     musiq           m / 100
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pipelines import quality_maps
+from ..pipelines.adadiffsr import quality_maps
 
 KINDS = ("latent", "musiq", "brisque", "musiq+brisque")
 NON_COMMERCIAL = "non-commercial: learnt from metrics of pyiqa (PolyForm Noncommercial 1.0.0)"

@@ -3,7 +3,7 @@
 Every crop is degraded, enlarged and cut into tiles, which are sampled at every node of a base grid
 as in a run: what is injected and where a tile ends belong to what regions go through. Kept are all
 states, the predictions, and their quality block by block: against the tile's own final prediction,
-and without a reference (`pipelines.quality_maps`). No high-resolution truth is needed for that.
+and without a reference (`pipelines.adadiffsr.quality_maps`). No high-resolution truth is needed for that.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..models.prior import Prior
-from ..pipelines import quality_maps
-from ..pipelines.adadiffsr import RegionRun
-from ..pipelines.feature_injection import Injection
-from ..pipelines.information_gain import BLOCK, Evaluation, Gain, Spans, upper
+from ..pipelines.adadiffsr import quality_maps
+from ..pipelines.adadiffsr.calibration import EVERY_STEP
+from ..pipelines.adadiffsr.information_gain import BLOCK, Evaluation, Gain, Spans, upper
+from ..pipelines.adadiffsr.injection import Injection
+from ..pipelines.adadiffsr.regions import RegionOptions, Task
+from ..pipelines.adadiffsr.sampler import RegionRun
 from ..pipelines.invsr import bicubic
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.real_world import RealWorldDegradation, degrade
-from ..pipelines.region_calibration import EVERY_STEP
-from ..pipelines.regions import RegionOptions, Task
 from ..pipelines.tiling import TileGrid
 from .data import stream
 from .no_reference import Quality, quality_of

@@ -40,12 +40,12 @@ from ..models.region_regressor import (
     load_region_regressor,
 )
 from ..models.registry import networks_of
-from ..pipelines.base_grid import BaseGrid, half_sigma
-from ..pipelines.feature_injection import FeatureInjection
-from ..pipelines.information_gain import Spans, WeightFree
+from ..pipelines.adadiffsr.base_grid import BaseGrid, half_sigma
+from ..pipelines.adadiffsr.information_gain import Spans, WeightFree
+from ..pipelines.adadiffsr.injection import FeatureInjection
+from ..pipelines.adadiffsr.regions import RegionOptions
+from ..pipelines.adadiffsr.trained_gain import TrainedGain
 from ..pipelines.options import option
-from ..pipelines.regions import RegionOptions
-from ..pipelines.trained_gain import TrainedGain
 from .command import command_line, read_options, read_prior, samples_seen, write_weights
 from .data import SourceOptions, described, source
 from .loop import Task, start, train

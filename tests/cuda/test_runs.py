@@ -138,10 +138,10 @@ WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regio
         {SENT: 1, NOISE: 6, HALVED: 4, PROBE: 4, "pipelines/tiling.py blend": 8},
     ),
     "regions": (
-        {"pipelines/adadiffsr.py check_finite": 10, "pipelines/information_gain.py upper": 30,
+        {"pipelines/adadiffsr/sampler.py check_finite": 10, "pipelines/adadiffsr/information_gain.py upper": 30,
          "nodes/images.py given": 1},
-        {"nodes/regions.py task_of": 2, "pipelines/adadiffsr.py _evaluate": 20,
-         "pipelines/feature_injection.py _shown": 40, "pipelines/step.py column": 10},
+        {"nodes/regions.py task_of": 2, "pipelines/adadiffsr/sampler.py _evaluate": 20,
+         "pipelines/adadiffsr/injection.py _shown": 40, "pipelines/step.py column": 10},
     ),
     "inversion": (
         {FINITE: 3, "nodes/inversion_sampler.py enlarge": 1, "pipelines/invsr.py predicted": 1},

@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ..models.prior import Prior
+from ...models.prior import Prior
 from .information_gain import Evaluation, Gain, Spans, upper
 
 SLACK = 1.01  # how far a run may go beyond the noise levels of the training

@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..metrics import SSIM_WINDOW, gradient_similarity
 from .information_gain import BLOCK, VISIBLE, laplacian
-from .metrics import SSIM_WINDOW, gradient_similarity
 
 METRICS = "PSNR-Y, SSIM, NLPD, GMSD; bits of detail and activity"
 WORST_PSNR, BEST_PSNR = 20.0, 40.0  # dB

@@ -36,8 +36,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..options import Options, option
 from .information_gain import Spans
-from .options import Options, option
 
 THRESHOLD = 5e-3
 INTERVALS = (5, 10, 15, 20)  # of 1000 timesteps

@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from .adadiffsr import RegionRun
+from .sampler import RegionRun
 from .step_policy import KINDS
 from .trained_gain import TrainedGain
 

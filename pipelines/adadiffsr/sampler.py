@@ -38,8 +38,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .feature_injection import Injection, coefficient
 from .information_gain import Evaluation, InformationGain, Spans
+from .injection import Injection, coefficient
 from .regions import Call, Region, RegionOptions, Task, log_ratio, meeting_nodes, start_nodes
 from .step_policy import THRESHOLD, Place, StepPolicy
 

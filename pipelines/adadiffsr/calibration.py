@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .adadiffsr import Denoise, RegionRun
-from .feature_injection import Injection
 from .information_gain import Evaluation, Gain, Spans, change, detail
+from .injection import Injection
 from .regions import RegionOptions, Task, log_ratio
+from .sampler import Denoise, RegionRun
 from .step_policy import BUDGETS, History, Place, StepPolicy
 
 EVERY_STEP = StepPolicy(mode="every step")

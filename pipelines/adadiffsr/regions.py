@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..options import Options, option
+from ..tiling import TileGrid
 from .information_gain import bits, detail
-from .options import Options, option
 from .step_policy import History, StepPolicy
-from .tiling import TileGrid
 
 EASY = 0.25  # a region is easy below this part of the picture's 90th percentile of detail
 SOLVERS = ("dpm++ 2m", "euler")

@@ -28,9 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .options import Options, option
-from .step import column
-from .tiling import TileGrid
+from ..options import Options, option
+from ..step import column
+from ..tiling import TileGrid
 
 LEVELS = 5
 SWING = 0.15  # k: how much alpha moves

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.noise_table import stable_diffusion_sigmas, timestep_of
-from ..models.prior import PriorSpec
-from .options import Options, option
-from .schedule import karras
+from ...models.noise_table import stable_diffusion_sigmas, timestep_of
+from ...models.prior import PriorSpec
+from ..options import Options, option
+from ..schedule import karras
 
 
 @dataclass(frozen=True)
