@@ -29,7 +29,7 @@ from undegrade.models.prior import Prior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.nodes.images import to_image
 from undegrade.nodes.inversion_sampler import InversionSampler
-from undegrade.pipelines.start_noise import StartNoise
+from undegrade.pipelines.invsr.start_noise import StartNoise
 
 CALLS = ("predict", "encode", "denoise", "decode")
 

@@ -151,7 +151,7 @@ class NoisePredictorNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class NoisePredictor:
-    """The published predictor, conforming to `pipelines.start_noise.StartNoise`.
+    """The published predictor, conforming to `pipelines.invsr.start_noise.StartNoise`.
 
     network: runs in the dtype of its own weights; pictures and maps stay float32.
     """

@@ -24,7 +24,7 @@ class PredictorArchitecture:
     """One kind of predictor file.
 
     detect: whether these tensors are of this kind. load: (tensors, metadata, name) -> what conforms
-    to `pipelines.start_noise.StartNoise`, in float32, with its network as `network`.
+    to `pipelines.invsr.start_noise.StartNoise`, in float32, with its network as `network`.
     """
 
     name: str

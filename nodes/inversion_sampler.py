@@ -12,8 +12,7 @@ from ..models.codec import Codec
 from ..models.prior import Prior
 from ..pipelines.adadiffsr.base_grid import table_of
 from ..pipelines.color import resized
-from ..pipelines.inversion_steps import InversionSteps
-from ..pipelines.invsr import (
+from ..pipelines.invsr.sampler import (
     InversionOptions,
     invert,
     predicted,
@@ -22,9 +21,10 @@ from ..pipelines.invsr import (
     sides,
     tile_by_tile,
 )
+from ..pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptions, calls_of
+from ..pipelines.invsr.steps import InversionSteps
 from ..pipelines.noise import Noise, per_sample_noise
 from ..pipelines.schedule import Schedule
-from ..pipelines.start_noise import SMALLEST, StartNoise, StartNoiseOptions, calls_of
 from ..pipelines.step import Step
 from ..pipelines.subdaps.sampler import picture
 from ..pipelines.tiling import TileGrid

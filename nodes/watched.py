@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..models.codec import Codec, Identity, preview
 from ..models.prior import WrappedPrior
+from ..pipelines.invsr.start_noise import StartNoise
 from ..pipelines.operators.contract import Operator
-from ..pipelines.start_noise import StartNoise
 from . import host
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from undegrade.models.prior import GaussianPrior, PriorSpec
-from undegrade.pipelines.invsr import invert, predicted, schedule_from
+from undegrade.pipelines.invsr.sampler import invert, predicted, schedule_from
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.subdaps.sampler import picture
 

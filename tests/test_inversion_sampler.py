@@ -12,7 +12,7 @@ from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.nodes import host
 from undegrade.nodes.images import to_pixels
 from undegrade.pipelines.color import resized
-from undegrade.pipelines.invsr import bicubic
+from undegrade.pipelines.invsr.sampler import bicubic
 
 NODE = "UndegradeInversionSampler"
 

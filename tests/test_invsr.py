@@ -11,7 +11,7 @@ from start_noises import ClosedForm, levels, result, run
 
 from undegrade.models.noise_table import stable_diffusion_sigmas
 from undegrade.models.prior import GaussianPrior, PriorSpec
-from undegrade.pipelines.invsr import Start, bicubic, invert, schedule_at, schedule_from
+from undegrade.pipelines.invsr.sampler import Start, bicubic, invert, schedule_at, schedule_from
 from undegrade.pipelines.noise import per_sample_noise
 
 GOLDEN = Path(__file__).parent / "golden" / "invsr_sampling.safetensors"

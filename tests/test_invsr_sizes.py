@@ -15,7 +15,7 @@ from start_noises import (
 
 from undegrade.models.noise_table import stable_diffusion_sigmas
 from undegrade.models.prior import GaussianPrior
-from undegrade.pipelines.invsr import (
+from undegrade.pipelines.invsr.sampler import (
     bicubic,
     canvas_multiple,
     predicted,

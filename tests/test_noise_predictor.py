@@ -12,8 +12,8 @@ from undegrade.models import noise_predictor as module
 from undegrade.models.pixel_predictor import PixelPredictor, PixelPredictorNetwork
 from undegrade.models.predictors import load_noise_predictor
 from undegrade.models.weights import UnsupportedWeightsError
-from undegrade.pipelines.inversion_steps import TRAINED_STARTS
-from undegrade.pipelines.start_noise import StartNoise
+from undegrade.pipelines.invsr.start_noise import StartNoise
+from undegrade.pipelines.invsr.steps import TRAINED_STARTS
 
 GOLDEN = Path(__file__).parent / "golden"
 HEAD = 32  # of the small network; the published ones have 64

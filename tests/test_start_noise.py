@@ -4,10 +4,10 @@ import pytest
 import torch
 from start_noises import ClosedForm, latent_predictor
 
-from undegrade.pipelines import start_noise
-from undegrade.pipelines.inversion_steps import PUBLISHED, InversionSteps, warning
+from undegrade.pipelines.invsr import start_noise
+from undegrade.pipelines.invsr.start_noise import StartNoiseOptions, calls_of, predict_start
+from undegrade.pipelines.invsr.steps import PUBLISHED, InversionSteps, warning
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.start_noise import StartNoiseOptions, calls_of, predict_start
 
 LEVEL = 0.4
 

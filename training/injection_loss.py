@@ -37,7 +37,7 @@ from ..models.registry import networks_of
 from ..models.stablesr import StableSRNetwork
 from ..pipelines.adadiffsr.base_grid import BaseGrid
 from ..pipelines.adadiffsr.information_gain import Evaluation, WeightFree, closed_form
-from ..pipelines.invsr import bicubic
+from ..pipelines.invsr.sampler import bicubic
 from ..pipelines.step import column
 from .loop import Task
 

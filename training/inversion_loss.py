@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ..models.prior import Prior
 from ..models.registry import networks_of
-from ..pipelines.invsr import bicubic
+from ..pipelines.invsr.sampler import bicubic
 from ..pipelines.metrics import psnr
 from ..pipelines.options import Options, option
 from .critic import Critic, critic_loss, generator_loss

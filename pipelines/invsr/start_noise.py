@@ -26,10 +26,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .noise import Noise
-from .operators.canvas import pad_reflect
-from .options import Options, option
-from .tiling import TileGrid
+from ..noise import Noise
+from ..operators.canvas import pad_reflect
+from ..options import Options, option
+from ..tiling import TileGrid
 
 SMALLEST = 8  # pixels along a side of the low-resolution picture
 

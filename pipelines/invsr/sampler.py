@@ -32,17 +32,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..models.prior import Prior
-from .level import canvas_size
-from .noise import Noise
-from .operators.canvas import pad_reflect
-from .options import Options, option
-from .prediction import check_finite
-from .schedule import Schedule
+from ...models.prior import Prior
+from ..level import canvas_size
+from ..noise import Noise
+from ..operators.canvas import pad_reflect
+from ..options import Options, option
+from ..prediction import check_finite
+from ..schedule import Schedule
+from ..step import Step
+from ..subdaps.sampler import transition
+from ..tiling import TileGrid, opencv_gaussian_weight
 from .start_noise import SMALLEST, StartNoise, draw, predict_start
-from .step import Step
-from .subdaps.sampler import transition
-from .tiling import TileGrid, opencv_gaussian_weight
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .options import Options, option
+from ..options import Options, option
 
 PUBLISHED = {  # steps -> timesteps of the official code, 1 .. 1000, the noisiest first
     1: (200,),
