@@ -27,9 +27,9 @@ from PIL import Image
 from torch import Tensor
 
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.pipelines.denoising import denoised, report
 from undegrade.pipelines.metrics import psnr
-from undegrade.pipelines.noise_curve import noise_of
+from undegrade.pipelines.photograph.denoising import denoised, report
+from undegrade.pipelines.photograph.noise_curve import noise_of
 
 
 def normal(x: Tensor, seed: int) -> Tensor:

@@ -21,7 +21,7 @@ from photos import EVALUATION, TUNING, photo
 from PIL import Image
 from torch import Tensor
 
-from undegrade.pipelines.jpeg_quality import NEAR, estimate_quality
+from undegrade.pipelines.photograph.jpeg_quality import NEAR, estimate_quality
 
 OUT = Path(__file__).parent / "results" / "jpeg_quality.json"
 

@@ -26,7 +26,6 @@ from PIL import Image
 from torch import Tensor
 
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.pipelines.jpeg_quality import estimate_quality
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
@@ -34,6 +33,7 @@ from undegrade.pipelines.operators.compose import Compose
 from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.jpeg import JPEG
+from undegrade.pipelines.photograph.jpeg_quality import estimate_quality
 from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 

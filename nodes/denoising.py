@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ..models.prior import Prior
-from ..pipelines.denoising import denoised, report
-from ..pipelines.noise_curve import NoiseModel, noise_of
+from ..pipelines.photograph.denoising import denoised, report
+from ..pipelines.photograph.noise_curve import NoiseModel, noise_of
 from . import host
 from .images import given, to_image, to_pixels
 from .watched import WatchedPrior

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pipelines.jpeg_quality import NEAR, Quality, estimate_quality
 from ..pipelines.operators.contract import Operator
 from ..pipelines.operators.jpeg import JPEG
+from ..pipelines.photograph.jpeg_quality import NEAR, Quality, estimate_quality
 from . import host
 from .images import to_pixels
 from .operators import CATEGORY

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..pipelines.masks import BoxMask, RandomMask
 from ..pipelines.measurement import Measurement, simulate
 from ..pipelines.noise import damage_seed, per_sample_noise
-from ..pipelines.noise_level import estimate_noise_level
 from ..pipelines.operators.contract import Operator
+from ..pipelines.photograph.noise_level import estimate_noise_level
 from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels, visible
 from .operators import beside
 from .widgets import SEED, Widget, expect, seed, socket, widgets_of

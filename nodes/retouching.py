@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pipelines.grain import with_grain
 from ..pipelines.noise import per_sample_noise
-from ..pipelines.scratches import ScratchOptions, scratches
+from ..pipelines.photograph.grain import with_grain
+from ..pipelines.photograph.scratches import ScratchOptions, scratches
 from .images import given, to_image, to_mask, to_pixels, to_planes
 from .scores import for_batch
 from .widgets import SEED, socket, widgets_of

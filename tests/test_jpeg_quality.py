@@ -10,8 +10,8 @@ from PIL import Image
 from skimage.data import astronaut, coffee, moon
 from test_jpeg_cells import saved
 
-from undegrade.pipelines.jpeg_quality import estimate_quality
 from undegrade.pipelines.operators.jpeg import JPEG
+from undegrade.pipelines.photograph.jpeg_quality import estimate_quality
 
 
 def photo(side=128):

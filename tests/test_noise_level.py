@@ -6,7 +6,7 @@ import pytest
 import skimage.data
 import torch
 
-from undegrade.pipelines.noise_level import estimate_noise_level, even_mean, patch_side
+from undegrade.pipelines.photograph.noise_level import estimate_noise_level, even_mean, patch_side
 
 LEVELS = (0.02, 0.05, 0.1, 0.2)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from node_calls import call, photo
 
-from undegrade.pipelines.bands import bands
-from undegrade.pipelines.scratches import ScratchOptions, opened, scratches
+from undegrade.pipelines.photograph.bands import bands
+from undegrade.pipelines.photograph.scratches import ScratchOptions, opened, scratches
 
 
 def soft(height=96, width=120):

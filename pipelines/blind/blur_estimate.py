@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ...models.prior import Prior
 from ..noise import Noise
-from ..noise_level import estimate_noise_level
 from ..operators.contract import Operator
+from ..photograph.noise_level import estimate_noise_level
 from .blur_options import BlurOptions
 from .kernel_estimation import (
     ITERATIONS,

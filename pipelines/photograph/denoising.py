@@ -21,13 +21,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..models.codec import Identity
-from ..models.prior import Prior
+from ...models.codec import Identity
+from ...models.prior import Prior
+from ..level import canvas_size
+from ..noise import per_sample_noise
+from ..operators.canvas import pad_reflect
 from .bands import bands, from_opponent
-from .level import canvas_size
-from .noise import per_sample_noise
 from .noise_curve import FLOOR, NoiseModel, stabilised, unstabilised
-from .operators.canvas import pad_reflect
 
 ORIENTATIONS = 8
 

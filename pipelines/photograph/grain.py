@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..noise import Noise
 from .bands import BANDS, bands, gains
-from .noise import Noise
 
 RING = 32  # pixels around the mask in which grain is measured
 WINDOW = 9  # side in which flatness is measured

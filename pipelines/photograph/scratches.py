@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .options import Options, option
+from ..options import Options, option
 
 DIRECTIONS = 16
 LENGTH = 31  # pixels of a line

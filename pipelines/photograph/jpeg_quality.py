@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .operators.jpeg_blocks import SIDE, coefficients, planes_of, tables
+from ..operators.jpeg_blocks import SIDE, coefficients, planes_of, tables
 
 SPREAD = 0.36  # of a coefficient about its multiple: pixels of Y, and of RGB, were rounded
 UNEVEN = 1.0  # levels; pixels of evener blocks are all rounded alike, which moves their mean
