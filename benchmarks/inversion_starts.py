@@ -21,11 +21,11 @@ from tqdm import tqdm
 from undegrade.models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from undegrade.models.prior import Prior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.pipelines.degradation.real_world import CHAINS, RealWorldDegradation, degrade
 from undegrade.pipelines.invsr.sampler import bicubic, invert, predicted, schedule_from
 from undegrade.pipelines.invsr.start_noise import StartNoise
 from undegrade.pipelines.metrics import gmsd, psnr, ssim
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.real_world import CHAINS, RealWorldDegradation, degrade
 from undegrade.pipelines.subdaps.sampler import picture
 
 SEED = 1000

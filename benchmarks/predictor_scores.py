@@ -26,11 +26,11 @@ from undegrade.models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from undegrade.models.prior import Prior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.models.weights import read_tensors
+from undegrade.pipelines.degradation.real_world import RealWorldDegradation, degrade, jpeg
 from undegrade.pipelines.invsr.sampler import Start, bicubic, invert, predicted, schedule_from
 from undegrade.pipelines.invsr.start_noise import StartNoise
 from undegrade.pipelines.metrics import gmsd, psnr, ssim
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.real_world import RealWorldDegradation, degrade, jpeg
 
 STARTS = (0.15, 0.25, 0.4, 0.7)
 SEVERAL = (0.569, 0.342, 0.223)  # Stable Diffusion's timesteps 200, 100, 50

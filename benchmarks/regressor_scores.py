@@ -27,7 +27,7 @@ from undegrade.models.weights import read_tensors
 from undegrade.pipelines.adadiffsr.base_grid import BaseGrid
 from undegrade.pipelines.adadiffsr.injection import FeatureInjection
 from undegrade.pipelines.adadiffsr.regions import RegionOptions
-from undegrade.pipelines.real_world import RealWorldDegradation, degrade
+from undegrade.pipelines.degradation.real_world import RealWorldDegradation, degrade
 from undegrade.pipelines.tiling import TileGrid
 from undegrade.training.records import Records, qualities, sampled
 from undegrade.training.regions import correlations

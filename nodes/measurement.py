@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pipelines.masks import BoxMask, RandomMask
+from ..pipelines.degradation.masks import BoxMask, RandomMask
 from ..pipelines.measurement import Measurement, simulate
 from ..pipelines.noise import damage_seed, per_sample_noise
 from ..pipelines.operators.contract import Operator

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pipelines.real_world import RealWorldDegradation, degrade
+from ..pipelines.degradation.real_world import RealWorldDegradation, degrade
 from . import host
 from .images import to_image, to_pixels, visible
 from .measurement import CATEGORY

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from undegrade.pipelines.masks import BoxMask, RandomMask, random_mask
+from undegrade.pipelines.degradation.masks import BoxMask, RandomMask, random_mask
 from undegrade.pipelines.operators.inpainting import Inpainting
 
 OFFICIAL = "f3a711734056464ff366f236ed7c5cb366822d5f31154533b1f80d7ebb29de5c"

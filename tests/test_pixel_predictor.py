@@ -11,10 +11,10 @@ from undegrade.models.pixel_predictor import PixelPredictor, PixelPredictorNetwo
 from undegrade.models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.models.weights import UnsupportedWeightsError, read_tensors
+from undegrade.pipelines.degradation.real_world import RealWorldDegradation, degrade
 from undegrade.pipelines.invsr.start_noise import StartNoise
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.real_world import RealWorldDegradation, degrade
 
 
 def levels(*values: float) -> torch.Tensor:

@@ -11,10 +11,10 @@ from node_calls import call, photo
 from PIL import Image
 
 from undegrade.nodes import host
-from undegrade.pipelines import random_blur, real_world
+from undegrade.pipelines.degradation import random_blur, real_world
+from undegrade.pipelines.degradation.random_blur import blur_kernel, sinc_kernel
+from undegrade.pipelines.degradation.real_world import CHAINS, RealWorldDegradation, degrade
 from undegrade.pipelines.metrics import psnr
-from undegrade.pipelines.random_blur import blur_kernel, sinc_kernel
-from undegrade.pipelines.real_world import CHAINS, RealWorldDegradation, degrade
 
 
 def pixels(batch=3, height=37, width=31) -> torch.Tensor:

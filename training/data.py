@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..pipelines.degradation.real_world import RealWorldDegradation, degrade
 from ..pipelines.options import option
-from ..pipelines.real_world import RealWorldDegradation, degrade
 from .loop import LoopOptions
 from .synthetic import canvas
 

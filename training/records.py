@@ -26,9 +26,9 @@ from ..pipelines.adadiffsr.information_gain import BLOCK, Evaluation, Gain, Span
 from ..pipelines.adadiffsr.injection import Injection
 from ..pipelines.adadiffsr.regions import RegionOptions, Task
 from ..pipelines.adadiffsr.sampler import RegionRun
+from ..pipelines.degradation.real_world import RealWorldDegradation, degrade
 from ..pipelines.invsr.sampler import bicubic
 from ..pipelines.noise import per_sample_noise
-from ..pipelines.real_world import RealWorldDegradation, degrade
 from ..pipelines.tiling import TileGrid
 from .data import stream
 from .no_reference import Quality, quality_of

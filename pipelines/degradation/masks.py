@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .options import Options, option
+from ..options import Options, option
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .noise import damage_seed
-from .options import Options, option
+from ..noise import damage_seed
+from ..options import Options, option
 from .random_blur import SMALLEST_KERNEL, Interval, blur_kernel, filtered, sinc_kernel
 
 RESIZERS = ("area", "bilinear", "bicubic")
