@@ -8,7 +8,6 @@ from . import (
     blurs,
     colors,
     denoising,
-    feature_injection,
     hosted_compare,
     interop,
     inversion,
@@ -19,18 +18,14 @@ from . import (
     operators,
     priors,
     real_world,
-    region_calibration,
-    region_regressor,
-    region_sampler,
-    regions,
     retouching,
     sampling,
     scores,
-    stablesr,
     tiles,
     trajectory,
     updates,
 )
+from .regions import calibration, regressor, sampler, stablesr, stock_sampler, trained_injection
 from .wall import walled
 
 NODES: dict[str, tuple[type, str]] = {
@@ -72,24 +67,24 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeTileStitcher": (tiles.TileStitcher, "Tile Stitcher"),
     "UndegradeDecodeWithPrior": (latents.DecodeWithPrior, "Decode With Prior"),
     "UndegradeInversionSampler": (inversion_sampler.InversionSampler, "Inversion Sampler"),
-    "UndegradeCalibrateRegions": (region_calibration.CalibrateRegions, "Calibrate Regions"),
+    "UndegradeCalibrateRegions": (calibration.CalibrateRegions, "Calibrate Regions"),
     "UndegradeLoadRegionEntropyRegressor": (
-        region_regressor.LoadRegionEntropyRegressor,
+        regressor.LoadRegionEntropyRegressor,
         "Load Region Entropy Regressor",
     ),
-    "UndegradeStepPolicy": (regions.StepPolicyNode, "Step Policy"),
-    "UndegradeFeatureInjection": (regions.FeatureInjectionNode, "Feature Injection"),
+    "UndegradeStepPolicy": (sampler.StepPolicyNode, "Step Policy"),
+    "UndegradeFeatureInjection": (sampler.FeatureInjectionNode, "Feature Injection"),
     "UndegradeRegionAdaptiveSampler": (
-        regions.RegionAdaptiveSampler,
+        sampler.RegionAdaptiveSampler,
         "Region-Adaptive Sampler",
     ),
     "UndegradeRegionAdaptiveSamplerStock": (
-        region_sampler.RegionAdaptiveSamplerStock,
+        stock_sampler.RegionAdaptiveSamplerStock,
         "Region-Adaptive Sampler (stock)",
     ),
     "UndegradeStableSRModule": (stablesr.StableSRModule, "StableSR Module"),
     "UndegradeLoadFeatureInjection": (
-        feature_injection.LoadFeatureInjection,
+        trained_injection.LoadFeatureInjection,
         "Load Feature Injection",
     ),
     "UndegradeMatchColors": (colors.MatchColors, "Match Colors"),

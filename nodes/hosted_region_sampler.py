@@ -40,7 +40,7 @@ from .hosted_prior import load_network
 from .hosted_tiles import Cutter, TiledConditioning, boundaries, has_hooks
 from .hosted_weights import outside_derivatives
 from .interop import levels_of, native_size
-from .regions import PREVIEW_EVERY, remaining
+from .regions.sampler import PREVIEW_EVERY, remaining
 from .wall import freed, outside
 
 Callback = Callable[[int, Tensor, Tensor, int], Any]

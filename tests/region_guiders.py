@@ -8,7 +8,8 @@ import comfy_fakes
 import torch
 import torch.nn.functional as F
 
-from undegrade.nodes import host, hosted_prior, hosted_tiles, region_sampler
+from undegrade.nodes import host, hosted_prior, hosted_tiles
+from undegrade.nodes.regions import stock_sampler
 from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 
 EVERY = StepPolicy(mode="every step", early_exit=False)
@@ -113,7 +114,7 @@ def karras(steps=12, top=4.0, low=0.05):
 
 def sampler(policy=EVERY, tiles_per_call=3, injection=None, regressor=None, **options):
     values = {"solver": "euler", "noise": 1.0, "meetings": 0, "tile": 128, "overlap": 64, **options}
-    node = region_sampler.RegionAdaptiveSamplerStock()
+    node = stock_sampler.RegionAdaptiveSamplerStock()
     return node.make(tiles_per_call, policy, injection, regressor, **values)[0]
 
 

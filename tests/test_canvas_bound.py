@@ -8,7 +8,7 @@ from region_guiders import EVERY, Guider, install, run, sampler
 from undegrade.models.prior import MultiResolutionPrior
 from undegrade.nodes.hosted_patches import refuse_canvas_bound
 from undegrade.nodes.priors import MultiResolution
-from undegrade.nodes.regions import check_sockets
+from undegrade.nodes.regions.sampler import check_sockets
 from undegrade.nodes.tiles import TiledPriorNode
 
 LATENT, IMAGE = torch.zeros(1, 4, 9, 6), torch.zeros(1, 72, 48, 3)

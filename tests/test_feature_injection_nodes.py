@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from undegrade.models.feature_injection import StructInjection, fingerprints, read_injection
 from undegrade.models.stablesr import read_module
 from undegrade.models.weights import UnsupportedWeightsError
-from undegrade.nodes import host, hosted_prior, hosted_stablesr, stablesr
-from undegrade.nodes.feature_injection import FOLDER, LoadFeatureInjection
+from undegrade.nodes import host, hosted_prior, hosted_stablesr
 from undegrade.nodes.hosted_patches import GAINS, TILES
+from undegrade.nodes.regions import stablesr
+from undegrade.nodes.regions.trained_injection import FOLDER, LoadFeatureInjection
 from undegrade.pipelines.adadiffsr.information_gain import Evaluation, WeightFree, closed_form
 from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 

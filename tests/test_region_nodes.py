@@ -6,7 +6,8 @@ import torch
 from node_calls import call, photo
 
 from undegrade.models.prior import GaussianPrior, PriorSpec
-from undegrade.nodes import host, region_calibration
+from undegrade.nodes import host
+from undegrade.nodes.regions import calibration
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.schedule import karras
 
@@ -96,7 +97,7 @@ def test_a_calibration_is_kept_for_the_same_prior_only():
         host.set_progress_sink(before)
         return spans, len(asked)
 
-    region_calibration._kept.clear()
+    calibration._kept.clear()
     (first, calls), (second, again), (other, anew) = (
         calibrate(std=0.5), calibrate(std=0.5), calibrate(std=0.2)
     )
@@ -145,7 +146,7 @@ def test_cancel_stops_within_one_network_call(monkeypatch, node):
         if len(calls) == 4:
             raise StopError
 
-    region_calibration._kept.clear()
+    calibration._kept.clear()
     monkeypatch.setattr(host, "check_interrupted", interrupted)
     prior = Counting(spec=PRIOR.spec)
     with pytest.raises(StopError):

@@ -9,8 +9,9 @@ from undegrade.models.feature_injection import StructInjection, load
 from undegrade.models.stablesr import BLOCKS, level_of
 from undegrade.models.stablesr import load as load_module
 from undegrade.models.weights import UnsupportedWeightsError
-from undegrade.nodes import hosted_prior, hosted_stablesr, stablesr
+from undegrade.nodes import hosted_prior, hosted_stablesr
 from undegrade.nodes.hosted_patches import GAINS, TILES, one_level
+from undegrade.nodes.regions import stablesr
 from undegrade.pipelines.tiling import TileGrid
 
 GRID = TileGrid(19, 22, 8, 4)

@@ -140,7 +140,7 @@ WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regio
     "regions": (
         {"pipelines/adadiffsr/sampler.py check_finite": 10, "pipelines/adadiffsr/information_gain.py upper": 30,
          "nodes/images.py given": 1},
-        {"nodes/regions.py task_of": 2, "pipelines/adadiffsr/sampler.py _evaluate": 20,
+        {"nodes/regions/sampler.py task_of": 2, "pipelines/adadiffsr/sampler.py _evaluate": 20,
          "pipelines/adadiffsr/injection.py _shown": 40, "pipelines/step.py column": 10},
     ),
     "inversion": (

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..pipelines.adadiffsr.injection import FeatureInjection, Injection
-from ..pipelines.adadiffsr.regions import RegionOptions
-from ..pipelines.adadiffsr.step_policy import StepPolicy
-from ..pipelines.adadiffsr.trained_gain import GainMaps
-from ..pipelines.options import option
-from .hosted_levels import PIXELS
-from .hosted_prior import available
-from .hosted_region_sampler import RegionSampler
-from .regions import CATEGORY, TILES_PER_CALL
-from .widgets import expect, socket, widgets_of
+from ...pipelines.adadiffsr.injection import FeatureInjection, Injection
+from ...pipelines.adadiffsr.regions import RegionOptions
+from ...pipelines.adadiffsr.step_policy import StepPolicy
+from ...pipelines.adadiffsr.trained_gain import GainMaps
+from ...pipelines.options import option
+from ..hosted_levels import PIXELS
+from ..hosted_prior import available
+from ..hosted_region_sampler import RegionSampler
+from ..widgets import expect, socket, widgets_of
+from .sampler import CATEGORY, TILES_PER_CALL
 
 
 @dataclass(frozen=True)

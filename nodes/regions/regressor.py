@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..models.region_regressor import BUILT_IN_REGRESSOR, RegionRegressor, load_region_regressor
-from . import host
-from .priors import BUILT_IN_NAME
-from .regions import CATEGORY
+from ...models.region_regressor import BUILT_IN_REGRESSOR, RegionRegressor, load_region_regressor
+from .. import host
+from ..priors import BUILT_IN_NAME
+from .sampler import CATEGORY
 
 FOLDER = "region_regressors"
 

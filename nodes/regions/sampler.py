@@ -8,26 +8,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.codec import Codec, LatentCodec, preview
-from ..models.prior import Prior
-from ..models.registry import networks_of
-from ..pipelines.adadiffsr.base_grid import BaseGrid, half_sigma
-from ..pipelines.adadiffsr.information_gain import InformationGain, Spans, WeightFree, closed_form
-from ..pipelines.adadiffsr.injection import FeatureInjection, Injection
-from ..pipelines.adadiffsr.regions import RegionOptions, Task
-from ..pipelines.adadiffsr.report import report, work_map
-from ..pipelines.adadiffsr.sampler import RegionRun
-from ..pipelines.adadiffsr.step_policy import StepPolicy
-from ..pipelines.adadiffsr.trained_gain import GainMaps, TrainedGain, trained_spans
-from ..pipelines.noise import per_sample_noise
-from ..pipelines.tiling import TileGrid
-from . import host
-from .hosted_patches import refuse_bound_prior
-from .images import to_latent, to_mask, to_preview
-from .latents import read_latent
-from .tiles import PictureTiles
-from .watched import WatchedPrior
-from .widgets import SEED, expect, options_node, socket, widgets_of
+from ...models.codec import Codec, LatentCodec, preview
+from ...models.prior import Prior
+from ...models.registry import networks_of
+from ...pipelines.adadiffsr.base_grid import BaseGrid, half_sigma
+from ...pipelines.adadiffsr.information_gain import InformationGain, Spans, WeightFree, closed_form
+from ...pipelines.adadiffsr.injection import FeatureInjection, Injection
+from ...pipelines.adadiffsr.regions import RegionOptions, Task
+from ...pipelines.adadiffsr.report import report, work_map
+from ...pipelines.adadiffsr.sampler import RegionRun
+from ...pipelines.adadiffsr.step_policy import StepPolicy
+from ...pipelines.adadiffsr.trained_gain import GainMaps, TrainedGain, trained_spans
+from ...pipelines.noise import per_sample_noise
+from ...pipelines.tiling import TileGrid
+from .. import host
+from ..hosted_patches import refuse_bound_prior
+from ..images import to_latent, to_mask, to_preview
+from ..latents import read_latent
+from ..tiles import PictureTiles
+from ..watched import WatchedPrior
+from ..widgets import SEED, expect, options_node, socket, widgets_of
 
 CATEGORY = "Undegrade/regions"
 PREVIEW_EVERY = 0.5  # seconds

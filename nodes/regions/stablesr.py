@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from ..models.feature_injection import TrainedInjection
-from ..models.known_files import STABLESR
-from ..models.stablesr import read_module
-from . import host
-from .hosted_prior import available
-from .hosted_stablesr import computing_dtype, patched, patcher_of
-from .published import published_files, published_path
-from .regions import CATEGORY
-from .widgets import expect, socket
+from ...models.feature_injection import TrainedInjection
+from ...models.known_files import STABLESR
+from ...models.stablesr import read_module
+from .. import host
+from ..hosted_prior import available
+from ..hosted_stablesr import computing_dtype, patched, patcher_of
+from ..published import published_files, published_path
+from ..widgets import expect, socket
+from .sampler import CATEGORY
 
 host.register_folder(STABLESR)
 

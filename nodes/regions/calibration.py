@@ -9,19 +9,19 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.prior import Prior
-from ..pipelines.adadiffsr.base_grid import BaseGrid
-from ..pipelines.adadiffsr.calibration import Curves, calibrate, forecast
-from ..pipelines.adadiffsr.injection import Injection
-from ..pipelines.adadiffsr.regions import RegionOptions, Task
-from ..pipelines.adadiffsr.step_policy import StepPolicy
-from ..pipelines.tiled_prior import TileOptions
-from ..pipelines.tiling import TileGrid
-from . import host
-from .latents import encode
-from .regions import CATEGORY, TILES_PER_CALL, check_sockets, task_of
-from .watched import WatchedPrior
-from .widgets import socket, widgets_of
+from ...models.prior import Prior
+from ...pipelines.adadiffsr.base_grid import BaseGrid
+from ...pipelines.adadiffsr.calibration import Curves, calibrate, forecast
+from ...pipelines.adadiffsr.injection import Injection
+from ...pipelines.adadiffsr.regions import RegionOptions, Task
+from ...pipelines.adadiffsr.step_policy import StepPolicy
+from ...pipelines.tiled_prior import TileOptions
+from ...pipelines.tiling import TileGrid
+from .. import host
+from ..latents import encode
+from ..watched import WatchedPrior
+from ..widgets import socket, widgets_of
+from .sampler import CATEGORY, TILES_PER_CALL, check_sockets, task_of
 
 KEPT = 16  # calibrations of this process
 _kept: OrderedDict[str, Curves] = OrderedDict()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..models.feature_injection import TrainedInjection, read_injection
-from . import host
-from .regions import CATEGORY
+from ...models.feature_injection import TrainedInjection, read_injection
+from .. import host
+from .sampler import CATEGORY
 
 FOLDER = "feature_injections"
 WRITTEN = "injection.safetensors"  # by the training

@@ -1,0 +1,1 @@
+"""Region-adaptive sampling (AdaDiffSR): the sampler, its policy, injection and regressor."""
