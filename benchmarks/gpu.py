@@ -25,7 +25,7 @@ from tasks import NOISE, TITLES, measurements, operators
 from undegrade import NODE_CLASS_MAPPINGS
 from undegrade.models.prior import MultiResolutionPrior, Prior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.measurement import Measurement, simulate
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise

@@ -34,7 +34,7 @@ VERSIONS = (
 TOLERANCE = 1e-5  # of a picture in [0, 1], against the reference
 TESTS = (
     "adadiffsr", "adjoint", "base_grid", "closed_form", "color", "complement", "corrector",
-    "feature_injection", "feature_injection_nodes", "hosted_codec", "hosted_prior",
+    "feature_injection", "feature_injection_nodes", "vae_codec", "guider_prior",
     "information_gain", "inversion_nodes", "inversion_sampler", "invsr", "invsr_sizes",
     "jpeg_repair", "langevin", "latent", "latent_prior", "modulated_unet", "motion_blur",
     "no_global_state", "noise", "noise_level", "noise_predictor", "nonlinear_blur",

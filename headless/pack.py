@@ -21,7 +21,7 @@ class Pack:
     def load(cls) -> "Pack":
         """Import the pack this command belongs to."""
         from .. import nodes
-        from ..nodes import host
+        from ..nodes.comfyui import host
 
         return cls(nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS, host)
 

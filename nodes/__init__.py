@@ -8,7 +8,6 @@ from . import (
     blurs,
     colors,
     denoising,
-    hosted_compare,
     interop,
     inversion,
     inversion_sampler,
@@ -25,8 +24,9 @@ from . import (
     trajectory,
     updates,
 )
+from .comfyui import image_compare
+from .comfyui.wall import walled
 from .regions import calibration, regressor, sampler, stablesr, stock_sampler, trained_injection
-from .wall import walled
 
 NODES: dict[str, tuple[type, str]] = {
     "UndegradeLoadPixelPrior": (priors.LoadPixelPrior, "Load Pixel Prior"),
@@ -98,6 +98,6 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeScoreRestoration": (scores.ScoreRestoration, "Score Restoration"),
 }
 
-MENU = NODES | hosted_compare.lacking()
+MENU = NODES | image_compare.lacking()
 NODE_CLASS_MAPPINGS = {node_id: walled(cls) for node_id, (cls, _) in MENU.items()}
 NODE_DISPLAY_NAME_MAPPINGS = {node_id: title for node_id, (_, title) in MENU.items()}

@@ -11,8 +11,8 @@ from ..pipelines.blind.blur_estimate import estimate_blur
 from ..pipelines.blind.blur_options import BlurOptions
 from ..pipelines.blind.kernel_estimation import network_calls
 from ..pipelines.noise import per_sample_noise
-from . import host
 from .blurs import kernel_image
+from .comfyui import host
 from .images import to_pixels
 from .operators import CATEGORY
 from .watched import WatchedPrior

@@ -14,7 +14,7 @@ from ..pipelines.operators.contract import Operator
 from ..pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
 from ..pipelines.operators.nonlinear_blur import NonlinearBlur
 from ..pipelines.options import describe
-from . import host
+from .comfyui import host
 from .images import to_image, to_pixels
 from .operators import CATEGORY, OPERATOR_TOOLTIP
 from .published import published_files, published_path

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..models.prior import Prior
 from ..pipelines.photograph.denoising import denoised, report
 from ..pipelines.photograph.noise_curve import NoiseModel, noise_of
-from . import host
+from .comfyui import host
 from .images import given, to_image, to_pixels
 from .watched import WatchedPrior
 from .widgets import expect, socket

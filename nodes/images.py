@@ -17,7 +17,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from ..pipelines.measurement import Measurement
-from . import host
+from .comfyui import host
 
 LEVELS = 65535  # of 16 bits; those of 8 bits are among them, 65535 = 255 * 257
 NEAR = 2.0**-21  # what a few roundings of float32 leave between a level and what became of it

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..models.codec import IDENTITY, Codec
 from ..models.prior import Prior, PriorSpec
-from .hosted_codec import VAECodec
-from .hosted_prior import GuiderPrior, available
-from .hosted_weights import Residency
+from .comfyui.guider_prior import GuiderPrior, available
+from .comfyui.model_weights import Residency
+from .comfyui.vae_codec import VAECodec
 from .widgets import socket
 
 CATEGORY = "Undegrade/priors"

@@ -12,7 +12,7 @@ from ..models.noise_predictor import NoisePredictor
 from ..models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from ..pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptions, check_start
 from ..pipelines.invsr.steps import InversionSteps, warning
-from . import host
+from .comfyui import host
 from .images import to_pixels
 from .noise_levels import eps_sampling, start_of
 from .predicted_noise import PredictedNoise

@@ -28,7 +28,7 @@ from ..pipelines.schedule import Schedule
 from ..pipelines.step import Step
 from ..pipelines.subdaps.sampler import picture
 from ..pipelines.tiling import TileGrid
-from . import host
+from .comfyui import host
 from .images import to_image, to_pixels, to_preview, visible
 from .inversion import CATEGORY
 from .sampling import glimpse

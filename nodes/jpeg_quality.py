@@ -9,7 +9,7 @@ from torch import Tensor
 from ..pipelines.operators.contract import Operator
 from ..pipelines.operators.jpeg import JPEG
 from ..pipelines.photograph.jpeg_quality import NEAR, Quality, estimate_quality
-from . import host
+from .comfyui import host
 from .images import to_pixels
 from .operators import CATEGORY
 from .widgets import socket

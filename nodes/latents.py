@@ -17,7 +17,7 @@ from ..models.codec import LatentCodec
 from ..models.prior import Prior
 from ..pipelines.level import canvas_size
 from ..pipelines.operators.canvas import pad_reflect
-from . import host
+from .comfyui import host
 from .images import Layout, to_image, to_pixels
 from .widgets import expect, socket
 

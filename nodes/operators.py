@@ -14,7 +14,7 @@ from ..pipelines.operators.hdr import HDRClip
 from ..pipelines.operators.inpainting import Inpainting
 from ..pipelines.operators.jpeg import JPEG
 from ..pipelines.operators.phase_retrieval import PhaseRetrieval
-from . import host
+from .comfyui import host
 from .images import to_planes
 from .widgets import expect, options_node, socket
 

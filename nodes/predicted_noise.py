@@ -10,8 +10,8 @@ from torch import Tensor
 from ..models.noise_predictor import NoisePredictor
 from ..pipelines.invsr.start_noise import StartNoiseOptions, calls_of, draw, predict_start
 from ..pipelines.noise import per_sample_noise
-from . import host
-from .wall import outside
+from .comfyui import host
+from .comfyui.wall import outside
 from .watched import WatchedPredictor
 
 

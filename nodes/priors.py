@@ -12,8 +12,8 @@ from ..models.known_files import DIFFUSERS, known_in
 from ..models.latent import load_diffusers_prior
 from ..models.prior import MultiResolutionPrior, Prior
 from ..models.registry import BUILT_IN, load_pixel_prior
-from . import host
-from .hosted_patches import refuse_bound_prior
+from .comfyui import host
+from .comfyui.model_patches import refuse_bound_prior
 from .widgets import expect, socket
 
 CATEGORY = "Undegrade/priors"

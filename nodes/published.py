@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..models.known_files import known_in, source_of
-from . import host
+from .comfyui import host
 
 
 def published_files(folder: str) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..pipelines.degradation.real_world import RealWorldDegradation, degrade
-from . import host
+from .comfyui import host
 from .images import to_image, to_pixels, visible
 from .measurement import CATEGORY
 from .widgets import SEED, socket, widgets_of

@@ -20,7 +20,7 @@ from ..pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedu
 from ..pipelines.subdaps.switch import SwitchRule, never
 from ..pipelines.updates.conjugate_gradient import ConjugateGradient
 from ..pipelines.updates.update import MeasurementUpdate
-from . import host
+from .comfyui import host
 from .images import Layout, to_image, to_preview
 from .trajectory import RestorationTrajectory, full_size
 from .watched import WatchedOperator, WatchedPrior

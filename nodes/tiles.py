@@ -10,7 +10,7 @@ from torch import Tensor
 from ..models.prior import Prior
 from ..pipelines.tiled_prior import TiledPrior, TileOptions
 from ..pipelines.tiling import TileGrid
-from .hosted_patches import refuse_bound_prior
+from .comfyui.model_patches import refuse_bound_prior
 from .images import to_latent
 from .latents import PICTURE, Picture, encode, read_latent
 from .watched import InterruptiblePrior

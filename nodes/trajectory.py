@@ -16,7 +16,7 @@ from ..pipelines.operators.canvas import upsample
 from ..pipelines.step import Step
 from ..pipelines.subdaps.corrector import COEFFICIENTS, corrected
 from ..pipelines.subdaps.sampler import picture
-from . import host
+from .comfyui import host
 from .images import Layout, given, settled, to_image
 from .widgets import expect, socket
 

@@ -12,7 +12,7 @@ from ..models.codec import Codec, Identity, preview
 from ..models.prior import WrappedPrior
 from ..pipelines.invsr.start_noise import StartNoise
 from ..pipelines.operators.contract import Operator
-from . import host
+from .comfyui import host
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import torch
 from node_calls import call
 from torch import nn
 
-from undegrade.nodes import host, hosted_codec, hosted_prior, hosted_tiles, hosted_weights
+from undegrade.nodes.comfyui import guider_prior, host, model_weights, tiled_conditioning, vae_codec
 
 SIGMAS = torch.linspace(-3.5, 2.7, 50).exp()  # 0.03 to 14.9
 
@@ -237,7 +237,7 @@ class SD15:
 def install(monkeypatch) -> list:
     """ComfyUI for one test; returns the log."""
     known = modules(log := [])
-    for owner in (host, hosted_codec, hosted_prior, hosted_tiles, hosted_weights):
+    for owner in (host, vae_codec, guider_prior, tiled_conditioning, model_weights):
         monkeypatch.setattr(owner, "comfy", known.get)
     return log
 

@@ -19,7 +19,7 @@ from test_nonlinear_blur import pseudo_weights
 from undegrade.models import feature_injection, noise_predictor
 from undegrade.models.known_files import BLURS, DIFFUSERS, STABLESR
 from undegrade.models.stablesr import read_module
-from undegrade.nodes import host, hosted_prior, hosted_stablesr
+from undegrade.nodes.comfyui import guider_prior, host, struct_condition
 from undegrade.nodes.regions.trained_injection import FOLDER as INJECTIONS
 
 FILE = "small.safetensors"
@@ -61,8 +61,8 @@ def comfyui(models, monkeypatch):
     known = {**region_guiders.install(monkeypatch), **comfy_fakes.modules([])}
     monkeypatch.setattr(host, "model_roots", lambda name: [models / name])
     monkeypatch.setattr(host, "comfy", lambda _: None)
-    monkeypatch.setattr(hosted_prior, "comfy", known.get)
-    monkeypatch.setattr(hosted_stablesr, "comfy", stablesr_patchers.modules().get)
+    monkeypatch.setattr(guider_prior, "comfy", known.get)
+    monkeypatch.setattr(struct_condition, "comfy", stablesr_patchers.modules().get)
 
 
 @cache

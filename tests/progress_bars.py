@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 
 
 def bar(monkeypatch, method="auto") -> list:

@@ -8,7 +8,7 @@ import comfy_fakes
 import torch
 import torch.nn.functional as F
 
-from undegrade.nodes import host, hosted_prior, hosted_tiles
+from undegrade.nodes.comfyui import guider_prior, host, tiled_conditioning
 from undegrade.nodes.regions import stock_sampler
 from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 
@@ -101,7 +101,7 @@ def install(monkeypatch):
             throw_exception_if_processing_interrupted=lambda: None, soft_empty_cache=lambda: None
         ),
     }
-    for owner in (host, hosted_prior, hosted_tiles):
+    for owner in (host, guider_prior, tiled_conditioning):
         monkeypatch.setattr(owner, "comfy", known.get)
     return known
 

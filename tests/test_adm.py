@@ -14,7 +14,7 @@ from undegrade.models.discrete import DiscretePrior
 from undegrade.models.noise_table import timestep_of, vp_sigmas
 from undegrade.models.registry import load_pixel_prior, networks_of
 from undegrade.models.weights import UnsupportedWeightsError
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale

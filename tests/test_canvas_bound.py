@@ -6,7 +6,7 @@ import torch
 from region_guiders import EVERY, Guider, install, run, sampler
 
 from undegrade.models.prior import MultiResolutionPrior
-from undegrade.nodes.hosted_patches import refuse_canvas_bound
+from undegrade.nodes.comfyui.model_patches import refuse_canvas_bound
 from undegrade.nodes.priors import MultiResolution
 from undegrade.nodes.regions.sampler import check_sockets
 from undegrade.nodes.tiles import TiledPriorNode

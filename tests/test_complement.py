@@ -10,7 +10,7 @@ from dense_twins import asymmetric, dense
 
 from undegrade.models.codec import IDENTITY
 from undegrade.models.prior import GaussianPrior, PriorSpec
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from undegrade.models.discrete import DiscretePrior
 from undegrade.models.noise_table import sigmas_of, vp_sigmas
 from undegrade.models.registry import load_pixel_prior, networks_of
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 
 GOOGLE = {  # what google/ddpm-celebahq-256 and its like set otherwise than the defaults
     "downsample_padding": 0,

@@ -9,7 +9,7 @@ from start_noises import ClosedForm
 from start_noises import pixel_prior as sampled_prior
 from test_tile_nodes import latent_prior, pixel_prior
 
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 from undegrade.nodes.images import NEAR, Layout, settled, to_image, to_pixels, visible
 
 # What nothing changed

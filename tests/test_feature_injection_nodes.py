@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from undegrade.models.feature_injection import StructInjection, fingerprints, read_injection
 from undegrade.models.stablesr import read_module
 from undegrade.models.weights import UnsupportedWeightsError
-from undegrade.nodes import host, hosted_prior, hosted_stablesr
-from undegrade.nodes.hosted_patches import GAINS, TILES
+from undegrade.nodes.comfyui import guider_prior, host, struct_condition
+from undegrade.nodes.comfyui.model_patches import GAINS, TILES
 from undegrade.nodes.regions import stablesr
 from undegrade.nodes.regions.trained_injection import FOLDER, LoadFeatureInjection
 from undegrade.pipelines.adadiffsr.information_gain import Evaluation, WeightFree, closed_form
@@ -54,8 +54,8 @@ def trained() -> StructInjection:
 def comfyui(models, monkeypatch):
     stablesr.module_of.cache_clear()
     monkeypatch.setattr(host, "model_roots", lambda _: [models])
-    monkeypatch.setattr(hosted_stablesr, "comfy", stablesr_patchers.modules().get)
-    monkeypatch.setattr(hosted_prior, "comfy", stablesr_patchers.modules().get)
+    monkeypatch.setattr(struct_condition, "comfy", stablesr_patchers.modules().get)
+    monkeypatch.setattr(guider_prior, "comfy", stablesr_patchers.modules().get)
 
 
 def patched(file="module.ckpt", z=Z, **given):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Host:
-    """Stands for nodes/host.py."""
+    """Stands for nodes/comfyui/host.py."""
 
     def __init__(self):
         self.sink = None

@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 from undegrade.nodes.images import (
     Layout,
     to_image,

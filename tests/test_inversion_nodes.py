@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from undegrade import NODE_CLASS_MAPPINGS
 from undegrade.models import noise_predictor
 from undegrade.models.pixel_predictor import PixelPredictor, PixelPredictorNetwork
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 
 GOLDEN = Path(__file__).parent / "golden" / "invsr_predictor.safetensors"
 

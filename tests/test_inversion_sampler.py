@@ -9,7 +9,7 @@ from start_noises import ClosedForm, latent_predictor, latent_prior, pixel_prior
 from undegrade.models.noise_predictor import NoisePredictor, NoisePredictorNetwork, Sizes
 from undegrade.models.noise_table import stable_diffusion_sigmas
 from undegrade.models.prior import GaussianPrior, PriorSpec
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 from undegrade.nodes.images import to_pixels
 from undegrade.pipelines.color import resized
 from undegrade.pipelines.invsr.sampler import bicubic

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise

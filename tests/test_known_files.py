@@ -19,7 +19,8 @@ from undegrade.models.known_files import (
     source_of,
 )
 from undegrade.models.weights import UnsupportedWeightsError, read_tensors
-from undegrade.nodes import blurs, host, priors
+from undegrade.nodes import blurs, priors
+from undegrade.nodes.comfyui import host
 
 DOCS = Path(__file__).resolve().parent.parent / "web" / "docs"
 PAGES = {

@@ -13,7 +13,7 @@ from undegrade.models.latent import AutoencoderCodec, load_diffusers_prior
 from undegrade.models.noise_table import sigmas_of
 from undegrade.models.prior import Prior
 from undegrade.models.registry import networks_of
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 
 
 def embedding(texts: tuple[str, ...]) -> torch.Tensor:

@@ -7,8 +7,9 @@ from node_calls import call, measured, sampled
 
 from undegrade.models.codec import Identity
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior
-from undegrade.nodes import host, sampling
-from undegrade.nodes.wall import left
+from undegrade.nodes import sampling
+from undegrade.nodes.comfyui import host
+from undegrade.nodes.comfyui.wall import left
 from undegrade.nodes.watched import WatchedPrior
 from undegrade.pipelines.level import level_operator
 from undegrade.pipelines.measurement import Measurement

@@ -208,7 +208,7 @@ BROKEN = {  # rule -> files with their texts, in each of which the rule must fin
     late: [("models/a.py", "x.double().flatten().cpu()")],
 }
 SOUND = [  # in which no rule may find any
-    ("__init__.py", "from .nodes import x"), ("nodes/host.py", "import comfy.utils"),
+    ("__init__.py", "from .nodes import x"), ("nodes/comfyui/host.py", "import comfy.utils"),
     ("nodes/hosted_a.py", "from .host import comfy\nx = comfy('comfy.samplers')"),
     ("nodes/scores.py", "from ..pipelines.subdaps import restore\nfrom . import widgets"),
     ("pipelines/a.py", "from ..models.prior import Prior\nfrom ..models import codec"),
@@ -224,7 +224,7 @@ def plant(root: Path, *files: tuple[str, str]) -> Path:
     """A small pack with the given files."""
     for folder in ("headless", "training", "benchmarks", "tests", "nodes"):
         (root / folder).mkdir(parents=True)
-    names = ("models/codec.py", "models/prior.py", "models/pixel.py", "nodes/host.py")
+    names = ("models/codec.py", "models/prior.py", "models/pixel.py", "nodes/comfyui/host.py")
     for name, text in [(name, "") for name in names] + list(files):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)

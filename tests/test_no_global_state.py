@@ -11,7 +11,7 @@ from global_state import changed, state
 from node_calls import call
 
 from undegrade import NODE_CLASS_MAPPINGS
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 
 __all__ = ["comfyui", "models"]  # fixtures
 pytestmark = pytest.mark.usefixtures("comfyui")

@@ -5,7 +5,7 @@ import torch
 from node_calls import call, measured, photo, sampled, small_prior
 
 from undegrade.models.prior import GaussianPrior
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 
 # Progress and interruption
 

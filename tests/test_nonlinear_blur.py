@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from undegrade.models.kernel_embedding import KernelWizard, kernel_wizard_of, load_kernel_wizard
 from undegrade.models.weights import UnsupportedWeightsError
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
 
 GOLDEN = Path(__file__).parent / "golden" / "kernel_wizard.safetensors"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from operator_cases import CASES, LINEAR, NONLINEAR, cases
 
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.operators.canvas import Crop
 from undegrade.pipelines.operators.inpainting import Inpainting
 

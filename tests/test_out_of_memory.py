@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from undegrade.nodes.wall import walled
+from undegrade.nodes.comfyui.wall import walled
 from undegrade.pipelines import out_of_memory as module
 from undegrade.pipelines.out_of_memory import out_of_memory
 

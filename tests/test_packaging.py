@@ -12,7 +12,7 @@ from packaging.version import Version
 from PIL import Image
 
 import undegrade
-from undegrade.nodes.wall import LOWEST
+from undegrade.nodes.comfyui.wall import LOWEST
 
 ROOT = Path(__file__).resolve().parent.parent
 TOML = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")

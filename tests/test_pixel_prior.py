@@ -9,7 +9,7 @@ from torch import nn
 from undegrade.models.pixel import PixelNetwork, PixelPrior
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, Prior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 
 SIGMA = 2 * 25 / 255  # the classical 25 of 255, in [-1, 1] units
 

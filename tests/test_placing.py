@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffusers_folders import pixel_network
 
-from undegrade.nodes import host
-from undegrade.nodes.hosted_networks import PATCHER
+from undegrade.nodes.comfyui import host
+from undegrade.nodes.comfyui.placed_networks import PATCHER
 
 
 class ModelPatcher:

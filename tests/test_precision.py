@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from undegrade.nodes.wall import repeatable
+from undegrade.nodes.comfyui.wall import repeatable
 from undegrade.pipelines.operators import jpeg
 
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul

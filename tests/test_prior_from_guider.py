@@ -10,7 +10,7 @@ from node_calls import call, measured, sampled
 
 from undegrade.models.codec import IDENTITY
 from undegrade.models.prior import Prior
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 
 
 @pytest.fixture

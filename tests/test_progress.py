@@ -8,7 +8,8 @@ from node_calls import call, measured, photo, sampled
 from PIL import Image
 from start_noises import ClosedForm, pixel_prior
 
-from undegrade.nodes import host, sampling
+from undegrade.nodes import sampling
+from undegrade.nodes.comfyui import host
 
 STEPS, CALLS = 28, 3  # of a run, and calls of each step
 

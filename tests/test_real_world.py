@@ -10,7 +10,7 @@ import torch
 from node_calls import call, photo
 from PIL import Image
 
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 from undegrade.pipelines.degradation import random_blur, real_world
 from undegrade.pipelines.degradation.random_blur import blur_kernel, sinc_kernel
 from undegrade.pipelines.degradation.real_world import CHAINS, RealWorldDegradation, degrade

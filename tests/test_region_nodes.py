@@ -6,7 +6,7 @@ import torch
 from node_calls import call, photo
 
 from undegrade.models.prior import GaussianPrior, PriorSpec
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 from undegrade.nodes.regions import calibration
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.schedule import karras

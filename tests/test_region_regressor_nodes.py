@@ -11,7 +11,7 @@ from test_region_regressor import tiny_prior, tiny_regressor
 
 from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.models.registry import BUILT_IN
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 from undegrade.nodes.regions.regressor import LoadRegionEntropyRegressor
 from undegrade.pipelines.schedule import karras
 

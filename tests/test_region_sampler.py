@@ -21,8 +21,8 @@ from region_guiders import (
     sampler,
 )
 
-from undegrade.nodes import hosted_region_sampler
-from undegrade.nodes.hosted_tiles import boundaries
+from undegrade.nodes.comfyui import region_sampler
+from undegrade.nodes.comfyui.tiled_conditioning import boundaries
 from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.out_of_memory import ACCELERATOR
 from undegrade.pipelines.tiling import TileGrid
@@ -191,7 +191,7 @@ def test_a_mask_function_is_asked_for_every_call():
 
 
 def test_progress_counts_calls_and_ends_with_the_result(monkeypatch):
-    monkeypatch.setattr(hosted_region_sampler, "PREVIEW_EVERY", 0.0)
+    monkeypatch.setattr(region_sampler, "PREVIEW_EVERY", 0.0)
     shown = []
     guider = Guider()
     out = run(
@@ -240,7 +240,7 @@ def test_out_of_memory_halves_the_batch_and_gives_the_same(error):
 def test_a_model_that_was_squeezed_for_the_canvas_is_loaded_for_tiles(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        hosted_region_sampler, "load_network", lambda guider, shape: asked.append(tuple(shape))
+        region_sampler, "load_network", lambda guider, shape: asked.append(tuple(shape))
     )
     guider = Guider()
     run(guider, sampler())

@@ -17,7 +17,7 @@ from region_guiders import (
     sampler,
 )
 
-from undegrade.nodes import hosted_prior
+from undegrade.nodes.comfyui import guider_prior
 from undegrade.pipelines.adadiffsr.information_gain import closed_form
 from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 from undegrade.pipelines.tiling import TileGrid
@@ -108,7 +108,7 @@ def test_refusals(said, given):
 
 
 def test_outside_comfyui_the_node_says_what_to_use(monkeypatch):
-    monkeypatch.setattr(hosted_prior, "comfy", lambda _: None)
+    monkeypatch.setattr(guider_prior, "comfy", lambda _: None)
     with pytest.raises(RuntimeError, match="use Region-Adaptive Sampler elsewhere"):
         sampler()
 

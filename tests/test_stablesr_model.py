@@ -9,8 +9,8 @@ from undegrade.models.feature_injection import StructInjection, load
 from undegrade.models.stablesr import BLOCKS, level_of
 from undegrade.models.stablesr import load as load_module
 from undegrade.models.weights import UnsupportedWeightsError
-from undegrade.nodes import hosted_prior, hosted_stablesr
-from undegrade.nodes.hosted_patches import GAINS, TILES, one_level
+from undegrade.nodes.comfyui import guider_prior, struct_condition
+from undegrade.nodes.comfyui.model_patches import GAINS, TILES, one_level
 from undegrade.nodes.regions import stablesr
 from undegrade.pipelines.tiling import TileGrid
 
@@ -25,7 +25,7 @@ def network():
 @pytest.fixture(autouse=True)
 def comfyui(monkeypatch):
     known = stablesr_patchers.modules()
-    for owner in (hosted_stablesr, hosted_prior):
+    for owner in (struct_condition, guider_prior):
         monkeypatch.setattr(owner, "comfy", known.get)
 
 
@@ -63,18 +63,18 @@ def test_every_sample_is_modulated_at_its_own_timestep(network, module, strength
     base, z, x = stablesr_patchers.model(), drawn(3, 4, 19, 22), drawn(6, 4, 19, 22, seed=1)
     t = torch.tensor([5.0, 400.0, 999.0])
     plain = base.run(x, t.repeat(2))
-    clone = hosted_stablesr.patched(base, module, z, strength)
+    clone = struct_condition.patched(base, module, z, strength)
     ours = clone.run(x, t.repeat(2), cond_or_uncond=[0, 1])
     theirs = by_hooks(base, network, z.repeat(2, 1, 1, 1), x, t.repeat(2), strength)
     assert (ours - theirs).abs().max() < 1e-4 and (ours - plain).abs().max() > 0.1
     assert torch.equal(base.run(x, t.repeat(2)), plain)  # the given model is as it was
-    assert not base.patches and clone.additional_models[hosted_stablesr.KEY] == [module]
+    assert not base.patches and clone.additional_models[struct_condition.KEY] == [module]
 
 
 @torch.inference_mode()
 def test_tiles_see_their_own_part(network, module):
     base, z, tiles = stablesr_patchers.model(), drawn(2, 4, 19, 22), (3, GRID.count, 1, 7)
-    clone = hosted_stablesr.patched(base, module, z, 1.0)
+    clone = struct_condition.patched(base, module, z, 1.0)
     x, t = drawn(8, 4, 8, 8, seed=2), torch.tensor([1.0, 99.0, 500.0, 900.0]).repeat(2)
     ours = clone.run(x, t, cond_or_uncond=[1, 0], **{TILES: (GRID, tiles)})
     parts = GRID.cut(z)[list(tiles)].repeat(2, 1, 1, 1)
@@ -84,7 +84,7 @@ def test_tiles_see_their_own_part(network, module):
 @torch.inference_mode()
 def test_one_latent_serves_a_batch_and_another_size_is_refused(network, module):
     base, z, x = stablesr_patchers.model(), drawn(1, 4, 9, 7), drawn(2, 4, 9, 7, seed=1)
-    clone, t = hosted_stablesr.patched(base, module, z, 1.0), torch.tensor([7.0, 70.0])
+    clone, t = struct_condition.patched(base, module, z, 1.0), torch.tensor([7.0, 70.0])
     theirs = by_hooks(base, network, z.repeat(2, 1, 1, 1), x, t)
     assert (clone.run(x, t) - theirs).abs().max() < 1e-4
     with pytest.raises(ValueError, match="latent of 7x9 and the model samples 8x9"):
@@ -96,16 +96,16 @@ def test_one_latent_serves_a_batch_and_another_size_is_refused(network, module):
 def test_what_does_not_fit_the_model_is_refused(module):
     z, base = drawn(1, 4, 9, 7), stablesr_patchers.model()
     with pytest.raises(ValueError, match="has a StableSR Module already"):
-        hosted_stablesr.patched(hosted_stablesr.patched(base, module, z, 1.0), module, z, 1.0)
+        struct_condition.patched(struct_condition.patched(base, module, z, 1.0), module, z, 1.0)
     with pytest.raises(ValueError, match=r"64 channels in input_blocks\.1\.0, where .* for 32"):
-        hosted_stablesr.patched(stablesr_patchers.model(64), module, z, 1.0)
+        struct_condition.patched(stablesr_patchers.model(64), module, z, 1.0)
     del base.model.diffusion_model.input_blocks
     with pytest.raises(ValueError, match=r"no channels in input_blocks\.1\.0"):
-        hosted_stablesr.patched(base, module, z, 1.0)
+        struct_condition.patched(base, module, z, 1.0)
 
 
 def test_calls_may_mix_levels_with_it(module):
-    clone = hosted_stablesr.patched(stablesr_patchers.model(), module, drawn(1, 4, 9, 7), 1.0)
+    clone = struct_condition.patched(stablesr_patchers.model(), module, drawn(1, 4, 9, 7), 1.0)
     wrappers = {"wrappers": {"diffusion_model": {"x": list(clone.wrappers.values())}}}
     assert not one_level({"transformer_options": wrappers})
     assert one_level({"transformer_options": wrappers, "sampler_cfg_function": print})
@@ -117,8 +117,8 @@ def test_an_untrained_injection_changes_nothing_and_a_trained_one_follows_the_ga
     t, sigma = torch.tensor([7.0, 7.0]).repeat(2), torch.tensor([0.5, 0.5])
     given = {"cond_or_uncond": [0, 1], "sigmas": sigma, GAINS: torch.tensor([[1.0, 2.0], [0, 0]])}
     injection = StructInjection(128)
-    plain = hosted_stablesr.patched(base, module, z, 1.0).run(x, t, **given)
-    clone = hosted_stablesr.patched(base, module, z, 1.0, injection)
+    plain = struct_condition.patched(base, module, z, 1.0).run(x, t, **given)
+    clone = struct_condition.patched(base, module, z, 1.0, injection)
     assert torch.equal(clone.run(x, t, **given), plain)
     for phi in injection.phi:
         phi.out.weight.data = 0.1 * drawn(*phi.out.weight.shape)
@@ -170,6 +170,6 @@ def test_the_node_reads_a_file_and_checks_its_inputs(tmp_path, monkeypatch):
     for kind, said, given in cases:
         with pytest.raises(kind, match=said):
             node.patch(*given, 1.0)
-    monkeypatch.setattr(hosted_prior, "comfy", lambda _: None)
+    monkeypatch.setattr(guider_prior, "comfy", lambda _: None)
     with pytest.raises(RuntimeError, match="inside ComfyUI only"):
         node.patch(base, "module.ckpt", {"samples": latent}, 1.0)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from undegrade.models.codec import Identity
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.level import level_operator
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise

@@ -7,7 +7,7 @@ import torch
 from latent_codecs import NOISE, Curved, Fused, Mixing, blur
 
 from undegrade.models.codec import IDENTITY, preview
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.nodes.watched import WatchedCodec
 from undegrade.pipelines.level import level_operator
 from undegrade.pipelines.measurement import Measurement

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.models.registry import innermost
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 from undegrade.pipelines.tiling import TileGrid
 
 SPEC = PriorSpec(multiple_of=4, native_size=16)

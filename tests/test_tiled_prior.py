@@ -8,7 +8,7 @@ import torch
 from undegrade.models.pixel import PixelNetwork, PixelPrior
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, PriorSpec
 from undegrade.models.registry import innermost
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines import tiled_prior
 from undegrade.pipelines.measurement import simulate
 from undegrade.pipelines.noise import per_sample_noise

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.tiling import TileGrid, gaussian_weight, opencv_gaussian_weight
 
 OFFICIAL = json.loads((Path(__file__).parent / "golden" / "invsr_tiles.json").read_text())

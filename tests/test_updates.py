@@ -4,7 +4,7 @@ import pytest
 import torch
 from dense_twins import asymmetric, dense, dense_minimum, random_mask
 
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.operators.canvas import NearestUpsample
 from undegrade.pipelines.operators.compose import Compose

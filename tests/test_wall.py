@@ -5,10 +5,10 @@ import torch
 from node_calls import call, measured, photo, small_prior
 
 from undegrade import NODE_CLASS_MAPPINGS
-from undegrade.nodes import wall
-from undegrade.nodes.hosted_region_sampler import RegionSampler
+from undegrade.nodes.comfyui import wall
+from undegrade.nodes.comfyui.region_sampler import RegionSampler
+from undegrade.nodes.comfyui.wall import freed, outside
 from undegrade.nodes.predicted_noise import PredictedNoise
-from undegrade.nodes.wall import freed, outside
 
 OPERATORS = {
     "UndegradeDownscale": {"factor": 2},

@@ -17,7 +17,7 @@ from ...pipelines.adadiffsr.regions import RegionOptions, Task
 from ...pipelines.adadiffsr.step_policy import StepPolicy
 from ...pipelines.tiled_prior import TileOptions
 from ...pipelines.tiling import TileGrid
-from .. import host
+from ..comfyui import host
 from ..latents import encode
 from ..watched import WatchedPrior
 from ..widgets import socket, widgets_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...models.region_regressor import BUILT_IN_REGRESSOR, RegionRegressor, load_region_regressor
-from .. import host
+from ..comfyui import host
 from ..priors import BUILT_IN_NAME
 from .sampler import CATEGORY
 

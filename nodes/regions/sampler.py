@@ -21,8 +21,8 @@ from ...pipelines.adadiffsr.step_policy import StepPolicy
 from ...pipelines.adadiffsr.trained_gain import GainMaps, TrainedGain, trained_spans
 from ...pipelines.noise import per_sample_noise
 from ...pipelines.tiling import TileGrid
-from .. import host
-from ..hosted_patches import refuse_bound_prior
+from ..comfyui import host
+from ..comfyui.model_patches import refuse_bound_prior
 from ..images import to_latent, to_mask, to_preview
 from ..latents import read_latent
 from ..tiles import PictureTiles

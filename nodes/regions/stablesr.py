@@ -12,9 +12,9 @@ import torch
 from ...models.feature_injection import TrainedInjection
 from ...models.known_files import STABLESR
 from ...models.stablesr import read_module
-from .. import host
-from ..hosted_prior import available
-from ..hosted_stablesr import computing_dtype, patched, patcher_of
+from ..comfyui import host
+from ..comfyui.guider_prior import available
+from ..comfyui.struct_condition import computing_dtype, patched, patcher_of
 from ..published import published_files, published_path
 from ..widgets import expect, socket
 from .sampler import CATEGORY

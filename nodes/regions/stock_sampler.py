@@ -10,9 +10,9 @@ from ...pipelines.adadiffsr.regions import RegionOptions
 from ...pipelines.adadiffsr.step_policy import StepPolicy
 from ...pipelines.adadiffsr.trained_gain import GainMaps
 from ...pipelines.options import option
-from ..hosted_levels import PIXELS
-from ..hosted_prior import available
-from ..hosted_region_sampler import RegionSampler
+from ..comfyui.guider_prior import available
+from ..comfyui.region_levels import PIXELS
+from ..comfyui.region_sampler import RegionSampler
 from ..widgets import expect, socket, widgets_of
 from .sampler import CATEGORY, TILES_PER_CALL
 

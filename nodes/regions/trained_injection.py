@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...models.feature_injection import TrainedInjection, read_injection
-from .. import host
+from ..comfyui import host
 from .sampler import CATEGORY
 
 FOLDER = "feature_injections"

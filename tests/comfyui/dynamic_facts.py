@@ -124,7 +124,7 @@ Z, SEEN = draw(1, 4, 4, 6, seed=1), draw(1, 3, 32, 48, seed=2)
 
 def denoised(prior, scale: float = 3.0):
     """A state's prediction, and the gradient of one."""
-    from undegrade.nodes import host
+    from undegrade.nodes.comfyui import host
 
     x, sigma = scale * Z, torch.full((1,), scale)
     with host.running(prior):

@@ -102,7 +102,7 @@ def guider(model, scale: float):
 
 def parity(nodes, model, vae, scale: float, sigma: float) -> float:
     """|our x0_hat - the result of one stock Euler step to 0|, relative to the largest value."""
-    from undegrade.nodes import host
+    from undegrade.nodes.comfyui import host
 
     prior = nodes["UndegradePriorFromGuider"]().wrap(guider(model, scale), vae)[0]
     x = sigma * torch.randn(2, 4, 16, 12, generator=torch.Generator().manual_seed(3))

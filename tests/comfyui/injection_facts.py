@@ -88,8 +88,8 @@ def by_diffusers(nodes, base, latent) -> dict:
     from undegrade.models.latent import PromptedNetwork
     from undegrade.models.modulated_unet import modulated
     from undegrade.models.prior import PriorSpec
-    from undegrade.nodes.hosted_patches import GAINS
-    from undegrade.nodes.hosted_prior import prepared
+    from undegrade.nodes.comfyui.model_patches import GAINS
+    from undegrade.nodes.comfyui.guider_prior import prepared
 
     own = base.model.diffusion_model.state_dict()
     names = comfy.utils.unet_to_diffusers(stable.UNET)

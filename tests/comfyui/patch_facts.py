@@ -91,7 +91,7 @@ if hasattr(core, "SUPIRApply"):
 
 
 def facts():
-    from undegrade.nodes.hosted_patches import refuse_canvas_bound
+    from undegrade.nodes.comfyui.model_patches import refuse_canvas_bound
 
     said = dict.fromkeys(MODELS, "")
     for name, model in MODELS.items():

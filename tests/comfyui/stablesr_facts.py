@@ -75,19 +75,19 @@ def main() -> None:
     with torch.inference_mode():
         nodes, base = small.pack(), model()
         from undegrade.models import stablesr
-        from undegrade.nodes import hosted_stablesr
+        from undegrade.nodes.comfyui import struct_condition
         from undegrade.pipelines.tiling import TileGrid
 
         tensors = stablesr_modules.tensors(unet=64, width=128)
         network = stablesr.load(tensors, "random")
-        module = hosted_stablesr.patcher_of(network, base)
+        module = struct_condition.patcher_of(network, base)
         euler = regions.comfy.samplers.sampler_object("euler")
         latent, facts = regions.smooth(16, 24), {}
         plain = regions.karras(base, 3, 3.0)
         before = regions.run(small.guider(base, 3), euler, plain, latent)
         z_lr = base.model.process_latent_in(latent)
         for strength in (1.0, 0.5):
-            patched = hosted_stablesr.patched(base, module, z_lr, strength)
+            patched = struct_condition.patched(base, module, z_lr, strength)
             ours = regions.run(small.guider(patched, 3), euler, plain, latent)
             guider = small.guider(base, 3)
             given = (strength, plain, guider, latent, regions.Given(16, 24))
@@ -99,21 +99,21 @@ def main() -> None:
         facts["unpatched"] = regions.difference(after, before)
         sigma = torch.tensor([0.1, 3.0, 10.0])  # every sample at its own level and timestep
         levels = {"x": regions.smooth(16, 24, 3), "sigma": sigma}
-        facts["per sample"] = alone(hosted_stablesr.patched(base, module, z_lr, 1.0), **levels)
-        facts["tiles"] = tiled(nodes, base, module, TileGrid(16, 24, 16, 8), hosted_stablesr)
-        facts["lora"] = lora(base, module, z_lr, hosted_stablesr, plain, latent)
-        facts["twice"] = refused(lambda: hosted_stablesr.patched(patched, module, z_lr, 1.0))
+        facts["per sample"] = alone(struct_condition.patched(base, module, z_lr, 1.0), **levels)
+        facts["tiles"] = tiled(nodes, base, module, TileGrid(16, 24, 16, 8), struct_condition)
+        facts["lora"] = lora(base, module, z_lr, struct_condition, plain, latent)
+        facts["twice"] = refused(lambda: struct_condition.patched(patched, module, z_lr, 1.0))
         narrow = stablesr.load(stablesr_modules.tensors(unet=32, width=128), "narrow")
-        wide = hosted_stablesr.patcher_of(narrow, base)
-        facts["foreign"] = refused(lambda: hosted_stablesr.patched(base, wide, z_lr, 1.0))
-        other = hosted_stablesr.patched(base, module, z_lr[..., :16], 1.0)
+        wide = struct_condition.patcher_of(narrow, base)
+        facts["foreign"] = refused(lambda: struct_condition.patched(base, wide, z_lr, 1.0))
+        other = struct_condition.patched(base, module, z_lr[..., :16], 1.0)
         facts["size"] = refused(lambda: regions.run(small.guider(other, 3), euler, plain, latent))
     sys.stdout.write("\n" + json.dumps(facts) + "\n")
 
 
 def alone(patched, x, sigma) -> float:
     """A batch at three levels against each sample alone, through the prior's way of asking."""
-    from undegrade.nodes.hosted_prior import prepared
+    from undegrade.nodes.comfyui.guider_prior import prepared
 
     with prepared(small.guider(patched, 3), x.shape) as guider:
         def ask(part):

@@ -11,8 +11,8 @@ import stablesr_patchers
 import torch
 from every_node import comfyui, models, output
 
-from undegrade.nodes import host, hosted_weights
-from undegrade.nodes.wall import repeatable
+from undegrade.nodes.comfyui import host, model_weights
+from undegrade.nodes.comfyui.wall import repeatable
 
 __all__ = ["comfyui", "models"]  # fixtures
 REASON = "needs a CUDA device"
@@ -24,7 +24,7 @@ def card(request, monkeypatch):
     if request.param == "pretended":
         enter = lambda: pretended_device.Card().__enter__()  # noqa: E731
         thread = partial(ThreadPoolExecutor, initializer=enter)
-        monkeypatch.setattr(hosted_weights, "ThreadPoolExecutor", thread)  # modes end with a thread
+        monkeypatch.setattr(model_weights, "ThreadPoolExecutor", thread)  # modes end with a thread
         with pretended_device.pretended():
             yield pretended_device.CARD
     else:

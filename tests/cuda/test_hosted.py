@@ -6,7 +6,7 @@ import torch
 from every_node import latent, output
 from node_calls import call
 
-from undegrade.nodes import host
+from undegrade.nodes.comfyui import host
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 SHAPE = (1, 4, 24, 31)

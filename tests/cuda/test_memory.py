@@ -9,7 +9,7 @@ from every_node import output
 from node_calls import call, measured, photo
 
 from undegrade.models.prior import GaussianPrior
-from undegrade.nodes import wall
+from undegrade.nodes.comfyui import wall
 from undegrade.pipelines.tiled_prior import TiledPrior, TileOptions
 
 pytestmark = pytest.mark.usefixtures("comfyui")

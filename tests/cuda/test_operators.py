@@ -8,7 +8,7 @@ from every_operator import OPERATORS, pictures
 
 from undegrade.models.pixel import PixelNetwork, PixelPrior
 from undegrade.models.prior import PriorSpec
-from undegrade.nodes.wall import repeatable
+from undegrade.nodes.comfyui.wall import repeatable
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.contract import Operator

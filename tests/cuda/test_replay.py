@@ -9,7 +9,7 @@ from every_operator import OPERATORS, pictures
 from node_calls import call, measured
 
 from undegrade.models.prior import MultiResolutionPrior
-from undegrade.nodes.wall import repeatable
+from undegrade.nodes.comfyui.wall import repeatable
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.replay import Recording, Recordings, ReplayedPrior, State, launched

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pipelines.tiling import TileGrid
+from ...pipelines.tiling import TileGrid
 from .host import comfy
 
 Conditioning = dict[str, list[dict[str, Any]]]

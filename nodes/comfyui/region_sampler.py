@@ -2,7 +2,7 @@
 
 ComfyUI calls `sample` with a guider whose model is loaded and whose conditioning is prepared. The
 run asks a copy of that guider, so that LoRAs, ControlNets, guiders and patches of other nodes work;
-the copy's conditioning is that of the tiles of each call (`hosted_tiles`).
+the copy's conditioning is that of the tiles of each call (`tiled_conditioning`).
 
 ComfyUI takes a noise level for every sample, but much around the network looks at the first one
 only. Batches therefore never straddle a level at which conditioning begins or ends, and a model
@@ -25,22 +25,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pipelines.adadiffsr.injection import Injection
-from ..pipelines.adadiffsr.regions import RegionOptions, Task
-from ..pipelines.adadiffsr.report import report
-from ..pipelines.adadiffsr.sampler import RegionRun
-from ..pipelines.adadiffsr.step_policy import THRESHOLD, StepPolicy
-from ..pipelines.adadiffsr.trained_gain import GainMaps
-from ..pipelines.out_of_memory import out_of_memory
-from ..pipelines.tiling import TileGrid, check_tile
+from ...pipelines.adadiffsr.injection import Injection
+from ...pipelines.adadiffsr.regions import RegionOptions, Task
+from ...pipelines.adadiffsr.report import report
+from ...pipelines.adadiffsr.sampler import RegionRun
+from ...pipelines.adadiffsr.step_policy import THRESHOLD, StepPolicy
+from ...pipelines.adadiffsr.trained_gain import GainMaps
+from ...pipelines.out_of_memory import out_of_memory
+from ...pipelines.tiling import TileGrid, check_tile
+from ..interop import levels_of, native_size
+from ..regions.sampler import PREVIEW_EVERY, remaining
 from . import host
-from .hosted_levels import PIXELS, check_regressor, checked, half_of, information
-from .hosted_patches import GAINS, TILES, one_level, refuse_caches, refuse_canvas_bound
-from .hosted_prior import load_network
-from .hosted_tiles import Cutter, TiledConditioning, boundaries, has_hooks
-from .hosted_weights import outside_derivatives
-from .interop import levels_of, native_size
-from .regions.sampler import PREVIEW_EVERY, remaining
+from .guider_prior import load_network
+from .model_patches import GAINS, TILES, one_level, refuse_caches, refuse_canvas_bound
+from .model_weights import outside_derivatives
+from .region_levels import PIXELS, check_regressor, checked, half_of, information
+from .tiled_conditioning import Cutter, TiledConditioning, boundaries, has_hooks
 from .wall import freed, outside
 
 Callback = Callable[[int, Tensor, Tensor, int], Any]

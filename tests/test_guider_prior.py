@@ -7,8 +7,8 @@ import pytest
 import torch
 from comfy_fakes import wrapped
 
-from undegrade.nodes import host, hosted_codec, hosted_prior
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui import guider_prior, host, vae_codec
+from undegrade.nodes.comfyui.wall import left
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def log(monkeypatch):
     return fakes.install(monkeypatch)
 
 
-@pytest.mark.parametrize("key", sorted(hosted_prior.TIMED))
+@pytest.mark.parametrize("key", sorted(guider_prior.TIMED))
 def test_conditioning_for_some_levels_is_asked_sample_by_sample(log, draw, key):
     for entry, levels, calls in (
         ({key: 1}, [1.0, 2.0], 2),
@@ -66,7 +66,7 @@ def test_an_error_or_an_interrupt_releases_too(log, draw, monkeypatch, stage):
     if stage == "network":
         monkeypatch.setattr(fakes.Guider, "__call__", stop)
     else:
-        monkeypatch.setattr(hosted_prior.comfy("comfy.sampler_helpers"), stage, stop)
+        monkeypatch.setattr(guider_prior.comfy("comfy.sampler_helpers"), stage, stop)
     with pytest.raises(StopError), host.running(prior):
         prior.denoise(draw(1, 4, 4, 4), torch.ones(1))
     assert log[-1] == "restore_hook_patches" and guider.model_patcher.hook_mode == "speed"
@@ -85,14 +85,14 @@ def test_network_and_autoencoder_take_turns_on_the_device(log, draw):
         prior.denoise(z, torch.ones(2))
         prior.denoise(z, torch.ones(2))
     loads = [event for event in log if event[0] == "load"]
-    decode = 200 * hosted_codec.DERIVATIVE_MEMORY
+    decode = 200 * vae_codec.DERIVATIVE_MEMORY
     assert loads == [("load", ["vae"], decode), ("load", ["network", "controlnet"], 2000)]
 
 
 def test_loading_happens_outside_of_derivatives(log, draw, monkeypatch):
     """A tensor made under torch.func belongs to that derivative; moved weights must not."""
     made = []
-    management = hosted_prior.comfy("comfy.model_management")
+    management = guider_prior.comfy("comfy.model_management")
     inside = torch._C._functorch.maybe_current_level
 
     def load(models, **_):

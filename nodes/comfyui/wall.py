@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..pipelines.out_of_memory import PROCESSOR
-from ..pipelines.process_wide import ProcessWide
+from ...pipelines.out_of_memory import PROCESSOR
+from ...pipelines.process_wide import ProcessWide
 
 Slots = dict[str, Any]  # where a module keeps its parameters, its buffers or its plain attributes
 

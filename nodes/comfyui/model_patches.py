@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.prior import Prior
-from ..models.registry import innermost
-from .hosted_prior import GuiderPrior
+from ...models.prior import Prior
+from ...models.registry import innermost
+from .guider_prior import GuiderPrior
 
 TILES = "undegrade_tiles"  # in transformer_options: (TileGrid, numbers of a call's tiles)
 GAINS = "undegrade_gains"  # (tiles, 2): g^F / tau and g^N / tau at their last evaluation

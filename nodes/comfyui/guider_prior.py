@@ -20,12 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.codec import Codec
-from ..models.prior import PriorSpec
-from ..pipelines.step import column
+from ...models.codec import Codec
+from ...models.prior import PriorSpec
+from ...pipelines.step import column
 from .host import comfy
-from .hosted_tiles import controls, has_hooks
-from .hosted_weights import (
+from .model_weights import (
     DERIVATIVE_MEMORY,
     Residency,
     asked,
@@ -35,6 +34,7 @@ from .hosted_weights import (
     outside_derivatives,
     whole,
 )
+from .tiled_conditioning import controls, has_hooks
 from .wall import freed
 
 TIMED = {"timestep_start", "timestep_end", "control", "hooks"}  # may differ from level to level

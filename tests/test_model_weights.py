@@ -8,8 +8,8 @@ import torch
 from comfy_fakes import wrapped
 from torch import nn
 
-from undegrade.nodes import host, hosted_prior, hosted_weights
-from undegrade.nodes.wall import settle, slots_of
+from undegrade.nodes.comfyui import guider_prior, host, model_weights
+from undegrade.nodes.comfyui.wall import settle, slots_of
 
 CPU = torch.device("cpu")
 
@@ -45,12 +45,12 @@ def patcher(model, **given):
 def test_tensors_are_ordinary_while_a_derivative_is_taken_and_comfyuis_afterwards(layer):
     before = {name: (held, held.data_ptr()) for _, name, held in slots_of(layer)}
     assert set(before) == {"weight", "buffer", "plain"}
-    with hosted_weights.differentiable([patcher(layer)]):
+    with model_weights.differentiable([patcher(layer)]):
         for _, name, held in slots_of(layer):
             assert not held.is_inference() and held.data_ptr() == before[name][1]
         assert isinstance(layer.weight, nn.Parameter)
     assert all(held is before[name][0] for _, name, held in slots_of(layer))
-    with pytest.raises(ZeroDivisionError), hosted_weights.differentiable([patcher(layer)]):
+    with pytest.raises(ZeroDivisionError), model_weights.differentiable([patcher(layer)]):
         raise ZeroDivisionError
     assert layer.weight is before["weight"][0]
 
@@ -60,7 +60,7 @@ def test_a_pullback_keeps_its_weights_when_comfyui_moves_them(layer):
     x = torch.tensor([1.0, -1.0])
 
     def ask(state):
-        return hosted_weights.asked([patcher(layer)], state, lambda: layer(state))
+        return model_weights.asked([patcher(layer)], state, lambda: layer(state))
 
     with torch.no_grad():
         y, pullback = torch.func.vjp(ask, x)
@@ -76,7 +76,7 @@ def test_a_plain_call_is_comfyuis_and_gives_an_ordinary_tensor(layer):
         layer.weight.mul_(1)  # what ComfyUI may do under inference mode alone
         return layer(torch.ones(2))
 
-    found = hosted_weights.asked([patcher(layer)], torch.ones(2), ask)
+    found = model_weights.asked([patcher(layer)], torch.ones(2), ask)
     assert not found.is_inference() and layer.weight.is_inference()
 
 
@@ -84,7 +84,7 @@ def test_weights_that_stay_off_the_device_are_refused(layer):
     elsewhere = SimpleNamespace(model=layer, load_device=torch.device("meta"))
     with (
         pytest.raises(ValueError, match=r"keeps weights of Layer off meta \(weight\)"),
-        hosted_weights.differentiable([elsewhere]),
+        model_weights.differentiable([elsewhere]),
     ):
         pass
     assert layer.weight.is_inference()
@@ -99,15 +99,15 @@ def test_a_dynamic_model_has_a_stand_in_or_gives_its_weights(layer):
     stand_in.model.weight_comfy_model_dtype = torch.float64  # the file's is not the model's
     given = {"is_dynamic": lambda: True, "get_non_dynamic_delegate": lambda: stand_in}
     known = patcher(layer, cached_patcher_init=(print, ()), **given)
-    assert hosted_weights.whole(known) is stand_in
+    assert model_weights.whole(known) is stand_in
     assert stand_in.model.weight.dtype == torch.float64
     assert stand_in.model.buffer.dtype == torch.float32
     unknown = patcher(layer, cached_patcher_init=None, patch_weight_to_device=fetch, **given)
-    assert hosted_weights.whole(unknown) is unknown
+    assert model_weights.whole(unknown) is unknown
     old = patcher(layer)
-    assert hosted_weights.whole(old) is old
+    assert model_weights.whole(old) is old
     layer.weight = nn.Parameter(torch.empty(2, device="meta"), requires_grad=False)
-    with hosted_weights.differentiable([unknown]):
+    with model_weights.differentiable([unknown]):
         assert torch.equal(layer.weight, torch.tensor([4.0, 4.0]))
     assert layer.weight.is_meta
 
@@ -123,8 +123,8 @@ def test_a_dynamic_model_has_a_stand_in_or_gives_its_weights(layer):
 def test_derivatives_that_comfyui_cannot_give_are_refused(layer, entry, is_dynamic, said):
     own = patcher(layer, is_dynamic=lambda: is_dynamic, cached_patcher_init=None)
     with pytest.raises(ValueError, match=said):
-        hosted_prior.network_for_derivatives(own, {"positive": [entry]})
-    assert hosted_prior.network_for_derivatives(patcher(layer), {"positive": [{}]})
+        guider_prior.network_for_derivatives(own, {"positive": [entry]})
+    assert guider_prior.network_for_derivatives(patcher(layer), {"positive": [{}]})
 
 
 def test_a_derivative_is_refused_where_a_prediction_is_not(log, draw):
@@ -149,7 +149,7 @@ def test_conditioning_and_options_become_ordinary_on_copies():
         cond = SimpleNamespace(cond=[torch.ones(2)])
         entry = {"model_conds": {"c_crossattn": cond}, "mask": torch.ones(3), "control": object()}
         given = {"positive": [entry], "negative": None}
-    own = hosted_weights.loose_conditioning(given)
+    own = model_weights.loose_conditioning(given)
     (loose,) = own["positive"]
     assert loose["control"] is entry["control"] and own["negative"] is None
     for tensor in (loose["mask"], loose["model_conds"]["c_crossattn"].cond[0]):

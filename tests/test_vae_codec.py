@@ -5,8 +5,8 @@ import pytest
 import torch
 from comfy_fakes import wrapped
 
-from undegrade.nodes import hosted_codec
-from undegrade.nodes.wall import left
+from undegrade.nodes.comfyui import vae_codec
+from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.operators.decode import push
 
 
@@ -50,7 +50,7 @@ def test_forward_mode_leaves_the_autoencoder_as_it_was(log, draw):
 
 def test_fused_attention_without_any_derivative_is_avoided(log, monkeypatch, draw):
     monkeypatch.setattr(
-        hosted_codec.comfy("comfy.model_management"), "xformers_enabled_vae", lambda: True
+        vae_codec.comfy("comfy.model_management"), "xformers_enabled_vae", lambda: True
     )
     codec, used = wrapped(log)[1].codec, []
     block = codec.vae.first_stage_model.attention

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.noise_table import stable_diffusion_sigmas
-from ..pipelines.adadiffsr.information_gain import InformationGain, Spans, WeightFree, closed_form
-from ..pipelines.adadiffsr.step_policy import StepPolicy
-from ..pipelines.adadiffsr.trained_gain import GainMaps, TrainedGain, trained_spans
+from ...models.noise_table import stable_diffusion_sigmas
+from ...pipelines.adadiffsr.information_gain import InformationGain, Spans, WeightFree, closed_form
+from ...pipelines.adadiffsr.step_policy import StepPolicy
+from ...pipelines.adadiffsr.trained_gain import GainMaps, TrainedGain, trained_spans
 
 PIXELS = 8  # of a picture along a latent pixel, as ComfyUI counts them everywhere
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from undegrade.nodes import NODE_CLASS_MAPPINGS
-from undegrade.nodes.hosted_compare import NODE_ID, ImageCompare, lacking
+from undegrade.nodes.comfyui.image_compare import NODE_ID, ImageCompare, lacking
 
 
 @pytest.fixture

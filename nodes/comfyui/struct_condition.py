@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.feature_injection import StructInjection
-from ..models.stablesr import BLOCKS, StableSRNetwork
-from ..pipelines.tiling import TileGrid
-from . import hosted_networks
+from ...models.feature_injection import StructInjection
+from ...models.stablesr import BLOCKS, StableSRNetwork
+from ...pipelines.tiling import TileGrid
+from . import placed_networks
 from .host import comfy
-from .hosted_patches import GAINS, TILES
-from .hosted_tiles import Cutter
-from .hosted_weights import at, outside_derivatives
+from .model_patches import GAINS, TILES
+from .model_weights import at, outside_derivatives
+from .tiled_conditioning import Cutter
 from .wall import settle, slots_of
 
 KEY = "undegrade_stablesr"
@@ -47,7 +47,7 @@ class StructCondition:
     injection: StructInjection | None = None
     maps: list[Tensor] | None = None
     cut: Cutter | None = None
-    per_sample: bool = field(default=True, init=False)  # see `hosted_patches.one_level`
+    per_sample: bool = field(default=True, init=False)  # see `model_patches.one_level`
 
     @property
     def network(self) -> StableSRNetwork:
@@ -141,7 +141,7 @@ def bring_whole(network: nn.Module, device: torch.device) -> None:
 def patcher_of(network: StableSRNetwork, model: Any) -> Any:
     """ComfyUI's ModelPatcher of a module, on the devices of a MODEL."""
     patching = comfy("comfy.model_patcher")
-    return hosted_networks.patcher_of(patching, network, model.load_device, model.offload_device)
+    return placed_networks.patcher_of(patching, network, model.load_device, model.offload_device)
 
 
 def patched(

@@ -18,10 +18,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ..models.prior import Prior
-from ..models.registry import innermost, networks_of
-from ..pipelines.operators.contract import Operator
-from .hosted_networks import patchers_for
+from ...models.prior import Prior
+from ...models.registry import innermost, networks_of
+from ...pipelines.operators.contract import Operator
+from .placed_networks import patchers_for
 from .wall import settle
 
 PRIOR_FOLDER = "diffusion_priors"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .host import comfy
-from .hosted_weights import DERIVATIVE_MEMORY, Residency, asked, loose, whole
+from .model_weights import DERIVATIVE_MEMORY, Residency, asked, loose, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class VAECodec:
 
     @cached_property
     def patcher(self) -> Any:
-        """The autoencoder's, for derivatives; see `hosted_weights.whole`."""
+        """The autoencoder's, for derivatives; see `model_weights.whole`."""
         return whole(self.vae.patcher)
 
     def encode(self, image: Tensor) -> Tensor:
