@@ -18,14 +18,13 @@ from . import (
     priors,
     real_world,
     retouching,
-    sampling,
     scores,
     tiles,
-    trajectory,
-    updates,
 )
 from .comfyui import image_compare
 from .comfyui.wall import walled
+from .posterior import sampler as sampling
+from .posterior import trajectory, updates
 from .regions import calibration, regressor, sampler, stablesr, stock_sampler, trained_injection
 
 NODES: dict[str, tuple[type, str]] = {

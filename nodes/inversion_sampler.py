@@ -31,7 +31,7 @@ from ..pipelines.tiling import TileGrid
 from .comfyui import host
 from .images import to_image, to_pixels, to_preview, visible
 from .inversion import CATEGORY
-from .sampling import glimpse
+from .posterior.sampler import glimpse
 from .watched import WatchedPredictor, WatchedPrior
 from .widgets import SEED, expect, socket, widgets_of
 

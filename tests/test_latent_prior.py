@@ -7,9 +7,9 @@ from node_calls import call, measured, sampled
 
 from undegrade.models.codec import Identity
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior
-from undegrade.nodes import sampling
 from undegrade.nodes.comfyui import host
 from undegrade.nodes.comfyui.wall import left
+from undegrade.nodes.posterior import sampler
 from undegrade.nodes.watched import WatchedPrior
 from undegrade.pipelines.level import level_operator
 from undegrade.pipelines.measurement import Measurement
@@ -159,7 +159,7 @@ def test_the_nodes_carry_latents_and_decode_at_the_end():
 
 def test_live_previews_decode_nothing(monkeypatch):
     codec, seen = Mixing(), []
-    glimpse = sampling.glimpse
+    glimpse = sampler.glimpse
 
     def watched(step, codec):
         before = codec.decoded
@@ -168,7 +168,7 @@ def test_live_previews_decode_nothing(monkeypatch):
         seen.append(out.shape)
         return out
 
-    monkeypatch.setattr(sampling, "glimpse", watched)
+    monkeypatch.setattr(sampler, "glimpse", watched)
     monkeypatch.setattr(host.Progress, "show", lambda self, picture: picture())  # all are sent
     sampled(measured()[1], prior=latent_prior(codec))
     assert seen == [(1, 3, 32, 48)] * 3

@@ -8,7 +8,7 @@ from node_calls import call, measured, photo, sampled, small_prior
 
 from undegrade import NODE_CLASS_MAPPINGS
 from undegrade.models.prior import GaussianPrior
-from undegrade.nodes.trajectory import RestorationTrajectory
+from undegrade.nodes.posterior.trajectory import RestorationTrajectory
 from undegrade.pipelines.operators.inpainting import Inpainting
 
 

@@ -8,8 +8,8 @@ from node_calls import call, measured, photo, sampled
 from PIL import Image
 from start_noises import ClosedForm, pixel_prior
 
-from undegrade.nodes import sampling
 from undegrade.nodes.comfyui import host
+from undegrade.nodes.posterior import sampler
 
 STEPS, CALLS = 28, 3  # of a run, and calls of each step
 
@@ -88,7 +88,7 @@ def test_the_sampler_makes_the_pictures_that_are_sent_and_no_other(monkeypatch, 
         made.append(pixels.shape)
         return Image.new("RGB", (16, 16))
 
-    monkeypatch.setattr(sampling, "to_preview", to_preview)
+    monkeypatch.setattr(sampler, "to_preview", to_preview)
     sampled(m, steps=6)
     sent = [preview for _, _, preview in told if preview]
     assert len(made) == len(sent) and (not sent if method == "none" else len(sent) >= 2)

@@ -116,8 +116,8 @@ FINITE, NOISE = "pipelines/prediction.py check_finite", "pipelines/noise.py __ca
 MEASURED, PROBE = "pipelines/measurement.py __post_init__", "pipelines/operators/adjoint.py probe"
 DENSE = "pipelines/operators/compose.py <lambda>"
 HALVED = "pipelines/operators/banded.py banded"
-SENT, GIVEN = "nodes/sampling.py run", "nodes/images.py channels"
-KEPT = "nodes/sampling.py states_of"  # the corrector's state, once a run
+SENT, GIVEN = "nodes/posterior/sampler.py run", "nodes/images.py channels"
+KEPT = "nodes/posterior/sampler.py states_of"  # the corrector's state, once a run
 WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regions, 3 for inversion
     "SubDAPS++": (
         {MEASURED: 9, FINITE: 6, LENGTH: 4, INNER: 4, GIVEN: 1, KEPT: 1,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..pipelines.subdaps.switch import FixedThreshold, NoiseFloor, SwitchRule, never
-from ..pipelines.updates.conjugate_gradient import ConjugateGradient
-from ..pipelines.updates.gradient import LikelihoodGradient
-from ..pipelines.updates.langevin import Langevin
-from .widgets import options_node, widgets_of
+from ...pipelines.subdaps.switch import FixedThreshold, NoiseFloor, SwitchRule, never
+from ...pipelines.updates.conjugate_gradient import ConjugateGradient
+from ...pipelines.updates.gradient import LikelihoodGradient
+from ...pipelines.updates.langevin import Langevin
+from ..widgets import options_node, widgets_of
 
 CATEGORY = "Undegrade/posterior"
 SHARED = {

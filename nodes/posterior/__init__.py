@@ -1,0 +1,1 @@
+"""Posterior sampling (SubDAPS++): the sampler, its updates and switch, and what it leaves."""
