@@ -28,7 +28,7 @@ from undegrade.models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from undegrade.models.prior import Prior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.nodes.images import to_image
-from undegrade.nodes.inversion_sampler import InversionSampler
+from undegrade.nodes.inversion.sampler import InversionSampler
 from undegrade.pipelines.invsr.start_noise import StartNoise
 
 CALLS = ("predict", "encode", "denoise", "decode")

@@ -9,8 +9,6 @@ from . import (
     colors,
     denoising,
     interop,
-    inversion,
-    inversion_sampler,
     jpeg_quality,
     latents,
     measurement,
@@ -23,6 +21,8 @@ from . import (
 )
 from .comfyui import image_compare
 from .comfyui.wall import walled
+from .inversion import predictor
+from .inversion import sampler as inversion_sampler
 from .posterior import sampler as sampling
 from .posterior import trajectory, updates
 from .regions import calibration, regressor, sampler, stablesr, stock_sampler, trained_injection
@@ -87,9 +87,9 @@ NODES: dict[str, tuple[type, str]] = {
         "Load Feature Injection",
     ),
     "UndegradeMatchColors": (colors.MatchColors, "Match Colors"),
-    "UndegradeLoadNoisePredictor": (inversion.LoadNoisePredictor, "Load Noise Predictor"),
-    "UndegradePredictedNoise": (inversion.PredictedNoiseNode, "Predicted Noise"),
-    "UndegradeInversionSigmas": (inversion.InversionSigmas, "Inversion Sigmas"),
+    "UndegradeLoadNoisePredictor": (predictor.LoadNoisePredictor, "Load Noise Predictor"),
+    "UndegradePredictedNoise": (predictor.PredictedNoiseNode, "Predicted Noise"),
+    "UndegradeInversionSigmas": (predictor.InversionSigmas, "Inversion Sigmas"),
     "UndegradeDenoise": (denoising.Denoise, "Denoise"),
     "UndegradeFindScratches": (retouching.FindScratches, "Find Scratches"),
     "UndegradeMatchGrain": (retouching.MatchGrain, "Match Grain"),

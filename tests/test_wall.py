@@ -8,7 +8,7 @@ from undegrade import NODE_CLASS_MAPPINGS
 from undegrade.nodes.comfyui import wall
 from undegrade.nodes.comfyui.region_sampler import RegionSampler
 from undegrade.nodes.comfyui.wall import freed, outside
-from undegrade.nodes.predicted_noise import PredictedNoise
+from undegrade.nodes.inversion.predicted_noise import PredictedNoise
 
 OPERATORS = {
     "UndegradeDownscale": {"factor": 2},

@@ -144,8 +144,8 @@ WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regio
          "pipelines/adadiffsr/injection.py _shown": 40, "pipelines/step.py column": 10},
     ),
     "inversion": (
-        {FINITE: 3, "nodes/inversion_sampler.py enlarge": 1, "pipelines/invsr/sampler.py predicted": 1},
-        {"nodes/inversion_sampler.py enlarge": 1, NOISE: 1},
+        {FINITE: 3, "nodes/inversion/sampler.py enlarge": 1, "pipelines/invsr/sampler.py predicted": 1},
+        {"nodes/inversion/sampler.py enlarge": 1, NOISE: 1},
     ),
 }  # fmt: skip
 

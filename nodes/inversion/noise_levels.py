@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.noise_table import stable_diffusion_sigmas
+from ...models.noise_table import stable_diffusion_sigmas
 
 USE = "load SD-Turbo or another Stable Diffusion checkpoint that predicts the noise (eps)"
 SAME = 1e-3  # relative difference between tables of the same noise levels

@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.known_files import PREDICTORS
-from ..models.noise_predictor import NoisePredictor
-from ..models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
-from ..pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptions, check_start
-from ..pipelines.invsr.steps import InversionSteps, warning
-from .comfyui import host
-from .images import to_pixels
+from ...models.known_files import PREDICTORS
+from ...models.noise_predictor import NoisePredictor
+from ...models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
+from ...pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptions, check_start
+from ...pipelines.invsr.steps import InversionSteps, warning
+from ..comfyui import host
+from ..images import to_pixels
+from ..priors import BUILT_IN_NAME, PRECISIONS
+from ..published import published_files, published_path
+from ..widgets import expect, seed, socket, widgets_of
 from .noise_levels import eps_sampling, start_of
 from .predicted_noise import PredictedNoise
-from .priors import BUILT_IN_NAME, PRECISIONS
-from .published import published_files, published_path
-from .widgets import expect, seed, socket, widgets_of
 
 CATEGORY = "Undegrade/inversion"
 MODEL_TOOLTIP = "SD-Turbo, or another Stable Diffusion model that predicts the noise (eps)."

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.noise_predictor import NoisePredictor
-from ..pipelines.invsr.start_noise import StartNoiseOptions, calls_of, draw, predict_start
-from ..pipelines.noise import per_sample_noise
-from .comfyui import host
-from .comfyui.wall import outside
-from .watched import WatchedPredictor
+from ...models.noise_predictor import NoisePredictor
+from ...pipelines.invsr.start_noise import StartNoiseOptions, calls_of, draw, predict_start
+from ...pipelines.noise import per_sample_noise
+from ..comfyui import host
+from ..comfyui.wall import outside
+from ..watched import WatchedPredictor
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from ..models.codec import Codec
-from ..models.prior import Prior
-from ..pipelines.adadiffsr.base_grid import table_of
-from ..pipelines.color import resized
-from ..pipelines.invsr.sampler import (
+from ...models.codec import Codec
+from ...models.prior import Prior
+from ...pipelines.adadiffsr.base_grid import table_of
+from ...pipelines.color import resized
+from ...pipelines.invsr.sampler import (
     InversionOptions,
     invert,
     predicted,
@@ -21,19 +21,19 @@ from ..pipelines.invsr.sampler import (
     sides,
     tile_by_tile,
 )
-from ..pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptions, calls_of
-from ..pipelines.invsr.steps import InversionSteps
-from ..pipelines.noise import Noise, per_sample_noise
-from ..pipelines.schedule import Schedule
-from ..pipelines.step import Step
-from ..pipelines.subdaps.sampler import picture
-from ..pipelines.tiling import TileGrid
-from .comfyui import host
-from .images import to_image, to_pixels, to_preview, visible
-from .inversion import CATEGORY
-from .posterior.sampler import glimpse
-from .watched import WatchedPredictor, WatchedPrior
-from .widgets import SEED, expect, socket, widgets_of
+from ...pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptions, calls_of
+from ...pipelines.invsr.steps import InversionSteps
+from ...pipelines.noise import Noise, per_sample_noise
+from ...pipelines.schedule import Schedule
+from ...pipelines.step import Step
+from ...pipelines.subdaps.sampler import picture
+from ...pipelines.tiling import TileGrid
+from ..comfyui import host
+from ..images import to_image, to_pixels, to_preview, visible
+from ..posterior.sampler import glimpse
+from ..watched import WatchedPredictor, WatchedPrior
+from ..widgets import SEED, expect, socket, widgets_of
+from .predictor import CATEGORY
 
 T = TypeVar("T")
 PREVIEW_SIDE = 256  # pixels, about
