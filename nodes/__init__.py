@@ -5,22 +5,19 @@ Every node of the list runs outside of ComfyUI's inference mode (`wall`).
 
 from . import (
     blur_kernel,
-    blurs,
     colors,
     denoising,
     interop,
     jpeg_quality,
     latents,
-    measurement,
-    operators,
     priors,
-    real_world,
     retouching,
     scores,
     tiles,
 )
 from .comfyui import image_compare
 from .comfyui.wall import walled
+from .degradation import blurs, measurement, operators, real_world
 from .inversion import predictor
 from .inversion import sampler as inversion_sampler
 from .posterior import sampler as sampling

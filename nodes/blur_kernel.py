@@ -11,10 +11,10 @@ from ..pipelines.blind.blur_estimate import estimate_blur
 from ..pipelines.blind.blur_options import BlurOptions
 from ..pipelines.blind.kernel_estimation import network_calls
 from ..pipelines.noise import per_sample_noise
-from .blurs import kernel_image
 from .comfyui import host
+from .degradation.blurs import kernel_image
+from .degradation.operators import CATEGORY
 from .images import to_pixels
-from .operators import CATEGORY
 from .watched import WatchedPrior
 from .widgets import expect, seed, socket, widgets_of
 

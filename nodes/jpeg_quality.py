@@ -10,8 +10,8 @@ from ..pipelines.operators.contract import Operator
 from ..pipelines.operators.jpeg import JPEG
 from ..pipelines.photograph.jpeg_quality import NEAR, Quality, estimate_quality
 from .comfyui import host
+from .degradation.operators import CATEGORY
 from .images import to_pixels
-from .operators import CATEGORY
 from .widgets import socket
 
 

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.nodes.degradation.measurement import DegradeImage, MeasurementFromImage
 from undegrade.nodes.images import to_image
-from undegrade.nodes.measurement import DegradeImage, MeasurementFromImage
 from undegrade.nodes.posterior.sampler import PosteriorSampler
 from undegrade.pipelines.operators.downscale import Downscale
 

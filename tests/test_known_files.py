@@ -19,8 +19,9 @@ from undegrade.models.known_files import (
     source_of,
 )
 from undegrade.models.weights import UnsupportedWeightsError, read_tensors
-from undegrade.nodes import blurs, priors
+from undegrade.nodes import priors
 from undegrade.nodes.comfyui import host
+from undegrade.nodes.degradation import blurs
 
 DOCS = Path(__file__).resolve().parent.parent / "web" / "docs"
 PAGES = {

@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.kernel_embedding import load_kernel_wizard
-from ..models.known_files import BLURS
-from ..pipelines.operators.blur import Blur, GaussianBlur, KernelBlur
-from ..pipelines.operators.contract import Operator
-from ..pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
-from ..pipelines.operators.nonlinear_blur import NonlinearBlur
-from ..pipelines.options import describe
-from .comfyui import host
-from .images import to_image, to_pixels
+from ...models.kernel_embedding import load_kernel_wizard
+from ...models.known_files import BLURS
+from ...pipelines.operators.blur import Blur, GaussianBlur, KernelBlur
+from ...pipelines.operators.contract import Operator
+from ...pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
+from ...pipelines.operators.nonlinear_blur import NonlinearBlur
+from ...pipelines.options import describe
+from ..comfyui import host
+from ..images import to_image, to_pixels
+from ..published import published_files, published_path
+from ..widgets import socket, widgets_of
 from .operators import CATEGORY, OPERATOR_TOOLTIP
-from .published import published_files, published_path
-from .widgets import socket, widgets_of
 
 KERNEL_TOOLTIP = "The blur kernel as a picture, its largest value white."
 BORDER = widgets_of(GaussianBlur)["border"]

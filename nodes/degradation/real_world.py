@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pipelines.degradation.real_world import RealWorldDegradation, degrade
-from .comfyui import host
-from .images import to_image, to_pixels, visible
+from ...pipelines.degradation.real_world import RealWorldDegradation, degrade
+from ..comfyui import host
+from ..images import to_image, to_pixels, visible
+from ..widgets import SEED, socket, widgets_of
 from .measurement import CATEGORY
-from .widgets import SEED, socket, widgets_of
 
 
 class RealWorldDegradationNode:

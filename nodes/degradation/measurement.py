@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pipelines.degradation.masks import BoxMask, RandomMask
-from ..pipelines.measurement import Measurement, simulate
-from ..pipelines.noise import damage_seed, per_sample_noise
-from ..pipelines.operators.contract import Operator
-from ..pipelines.photograph.noise_level import estimate_noise_level
-from .images import Layout, PictureMeasurement, to_image, to_mask, to_pixels, visible
+from ...pipelines.degradation.masks import BoxMask, RandomMask
+from ...pipelines.measurement import Measurement, simulate
+from ...pipelines.noise import damage_seed, per_sample_noise
+from ...pipelines.operators.contract import Operator
+from ...pipelines.photograph.noise_level import estimate_noise_level
+from ..images import Layout, PictureMeasurement, to_image, to_mask, to_pixels, visible
+from ..widgets import SEED, Widget, expect, seed, socket, widgets_of
 from .operators import beside
-from .widgets import SEED, Widget, expect, seed, socket, widgets_of
 
 CATEGORY = "Undegrade/degradation"
 CONNECT_OPERATOR = "a degradation such as Gaussian Blur"

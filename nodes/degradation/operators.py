@@ -7,16 +7,16 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pipelines.operators.compose import Compose
-from ..pipelines.operators.contract import Operator
-from ..pipelines.operators.downscale import Downscale
-from ..pipelines.operators.hdr import HDRClip
-from ..pipelines.operators.inpainting import Inpainting
-from ..pipelines.operators.jpeg import JPEG
-from ..pipelines.operators.phase_retrieval import PhaseRetrieval
-from .comfyui import host
-from .images import to_planes
-from .widgets import expect, options_node, socket
+from ...pipelines.operators.compose import Compose
+from ...pipelines.operators.contract import Operator
+from ...pipelines.operators.downscale import Downscale
+from ...pipelines.operators.hdr import HDRClip
+from ...pipelines.operators.inpainting import Inpainting
+from ...pipelines.operators.jpeg import JPEG
+from ...pipelines.operators.phase_retrieval import PhaseRetrieval
+from ..comfyui import host
+from ..images import to_planes
+from ..widgets import expect, options_node, socket
 
 CATEGORY = "Undegrade/degradation"
 OPERATOR_TOOLTIP = (

@@ -1,0 +1,1 @@
+"""Degradations: operators, measurements made with them, and random chains for examples."""
