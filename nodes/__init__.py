@@ -3,23 +3,13 @@
 Every node of the list runs outside of ComfyUI's inference mode (`wall`).
 """
 
-from . import (
-    blur_kernel,
-    colors,
-    denoising,
-    interop,
-    jpeg_quality,
-    latents,
-    priors,
-    retouching,
-    scores,
-    tiles,
-)
+from . import colors, interop, latents, priors, scores, tiles
 from .comfyui import image_compare
 from .comfyui.wall import walled
 from .degradation import blurs, measurement, operators, real_world
 from .inversion import predictor
 from .inversion import sampler as inversion_sampler
+from .photograph import blur_kernel, denoising, jpeg_quality, retouching
 from .posterior import sampler as sampling
 from .posterior import trajectory, updates
 from .regions import calibration, regressor, sampler, stablesr, stock_sampler, trained_injection

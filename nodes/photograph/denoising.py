@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.prior import Prior
-from ..pipelines.photograph.denoising import denoised, report
-from ..pipelines.photograph.noise_curve import NoiseModel, noise_of
-from .comfyui import host
-from .images import given, to_image, to_pixels
-from .watched import WatchedPrior
-from .widgets import expect, socket
+from ...models.prior import Prior
+from ...pipelines.photograph.denoising import denoised, report
+from ...pipelines.photograph.noise_curve import NoiseModel, noise_of
+from ..comfyui import host
+from ..images import given, to_image, to_pixels
+from ..watched import WatchedPrior
+from ..widgets import expect, socket
 
 CATEGORY = "Undegrade/photographs"
 

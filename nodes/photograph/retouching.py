@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..pipelines.noise import per_sample_noise
-from ..pipelines.photograph.grain import with_grain
-from ..pipelines.photograph.scratches import ScratchOptions, scratches
-from .images import given, to_image, to_mask, to_pixels, to_planes
-from .scores import for_batch
-from .widgets import SEED, socket, widgets_of
+from ...pipelines.noise import per_sample_noise
+from ...pipelines.photograph.grain import with_grain
+from ...pipelines.photograph.scratches import ScratchOptions, scratches
+from ..images import given, to_image, to_mask, to_pixels, to_planes
+from ..scores import for_batch
+from ..widgets import SEED, socket, widgets_of
 
 CATEGORY = "Undegrade/photographs"
 

@@ -6,17 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.prior import Prior
-from ..pipelines.blind.blur_estimate import estimate_blur
-from ..pipelines.blind.blur_options import BlurOptions
-from ..pipelines.blind.kernel_estimation import network_calls
-from ..pipelines.noise import per_sample_noise
-from .comfyui import host
-from .degradation.blurs import kernel_image
-from .degradation.operators import CATEGORY
-from .images import to_pixels
-from .watched import WatchedPrior
-from .widgets import expect, seed, socket, widgets_of
+from ...models.prior import Prior
+from ...pipelines.blind.blur_estimate import estimate_blur
+from ...pipelines.blind.blur_options import BlurOptions
+from ...pipelines.blind.kernel_estimation import network_calls
+from ...pipelines.noise import per_sample_noise
+from ..comfyui import host
+from ..degradation.blurs import kernel_image
+from ..degradation.operators import CATEGORY
+from ..images import to_pixels
+from ..watched import WatchedPrior
+from ..widgets import expect, seed, socket, widgets_of
 
 SEED = seed("Random seed of the search. Where the answer is unsure, try another one.")
 

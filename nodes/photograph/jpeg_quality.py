@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..pipelines.operators.contract import Operator
-from ..pipelines.operators.jpeg import JPEG
-from ..pipelines.photograph.jpeg_quality import NEAR, Quality, estimate_quality
-from .comfyui import host
-from .degradation.operators import CATEGORY
-from .images import to_pixels
-from .widgets import socket
+from ...pipelines.operators.contract import Operator
+from ...pipelines.operators.jpeg import JPEG
+from ...pipelines.photograph.jpeg_quality import NEAR, Quality, estimate_quality
+from ..comfyui import host
+from ..degradation.operators import CATEGORY
+from ..images import to_pixels
+from ..widgets import socket
 
 
 class EstimateJPEGQuality:

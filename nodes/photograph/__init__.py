@@ -1,0 +1,1 @@
+"""Photographs whose damage nobody knows: found, measured and removed."""
