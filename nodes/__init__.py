@@ -3,85 +3,111 @@
 Every node of the list runs outside of ComfyUI's inference mode (`wall`).
 """
 
-from . import colors, interop, latents, priors, scores, tiles
+from .colors import MatchColors
 from .comfyui import image_compare
 from .comfyui.wall import walled
-from .degradation import blurs, measurement, operators, real_world
-from .inversion import predictor
-from .inversion import sampler as inversion_sampler
-from .photograph import blur_kernel, denoising, jpeg_quality, retouching
-from .posterior import sampler as sampling
-from .posterior import trajectory, updates
-from .regions import calibration, regressor, sampler, stablesr, stock_sampler, trained_injection
+from .degradation.blurs import GaussianBlurNode, KernelBlurNode, MotionBlurNode, NonlinearBlurNode
+from .degradation.measurement import (
+    BoxMaskNode,
+    DegradeImage,
+    EstimateNoiseLevel,
+    MeasurementFromImage,
+    RandomMaskNode,
+)
+from .degradation.operators import (
+    ComposeNode,
+    DownscaleNode,
+    HDRClipNode,
+    InpaintingMaskNode,
+    JPEGNode,
+    PhaseRetrievalNode,
+)
+from .degradation.real_world import RealWorldDegradationNode
+from .interop import PriorFromGuider
+from .inversion.predictor import InversionSigmas, LoadNoisePredictor, PredictedNoiseNode
+from .inversion.sampler import InversionSampler
+from .latents import DecodeWithPrior
+from .photograph.blur_kernel import EstimateBlurKernel
+from .photograph.denoising import Denoise
+from .photograph.jpeg_quality import EstimateJPEGQuality
+from .photograph.retouching import FindScratches, MatchGrain
+from .posterior.sampler import PosteriorSampler
+from .posterior.trajectory import PosteriorStatistics, TrajectoryCorrector, TrajectoryPreview
+from .posterior.updates import (
+    ConjugateGradientUpdate,
+    DeterministicSwitch,
+    GradientUpdate,
+    LangevinUpdate,
+)
+from .priors import LoadDiffusersPrior, LoadPixelPrior, MultiResolution
+from .regions.calibration import CalibrateRegions
+from .regions.regressor import LoadRegionEntropyRegressor
+from .regions.sampler import FeatureInjectionNode, RegionAdaptiveSampler, StepPolicyNode
+from .regions.stablesr import StableSRModule
+from .regions.stock_sampler import RegionAdaptiveSamplerStock
+from .regions.trained_injection import LoadFeatureInjection
+from .scores import MeasurementConsistency, ScoreRestoration
+from .tiles import TiledPriorNode, TileSplitter, TileStitcher
 
 NODES: dict[str, tuple[type, str]] = {
-    "UndegradeLoadPixelPrior": (priors.LoadPixelPrior, "Load Pixel Prior"),
-    "UndegradeLoadDiffusersPrior": (priors.LoadDiffusersPrior, "Load Diffusers Prior"),
-    "UndegradePriorFromGuider": (interop.PriorFromGuider, "Prior From Guider"),
-    "UndegradeMultiResolutionPrior": (priors.MultiResolution, "Multi-Resolution Prior"),
-    "UndegradeTiledPrior": (tiles.TiledPriorNode, "Tiled Prior"),
-    "UndegradeDownscale": (operators.DownscaleNode, "Downscale"),
-    "UndegradeGaussianBlur": (blurs.GaussianBlurNode, "Gaussian Blur"),
-    "UndegradeMotionBlur": (blurs.MotionBlurNode, "Motion Blur"),
-    "UndegradeKernelBlur": (blurs.KernelBlurNode, "Kernel Blur"),
-    "UndegradeEstimateBlurKernel": (blur_kernel.EstimateBlurKernel, "Estimate Blur Kernel"),
-    "UndegradeInpaintingMask": (operators.InpaintingMaskNode, "Inpainting Mask"),
-    "UndegradeHDRClip": (operators.HDRClipNode, "HDR Clip"),
-    "UndegradeNonlinearBlur": (blurs.NonlinearBlurNode, "Nonlinear Blur"),
-    "UndegradePhaseRetrieval": (operators.PhaseRetrievalNode, "Phase Retrieval"),
-    "UndegradeJPEG": (operators.JPEGNode, "JPEG"),
-    "UndegradeEstimateJPEGQuality": (jpeg_quality.EstimateJPEGQuality, "Estimate JPEG Quality"),
-    "UndegradeComposeOperators": (operators.ComposeNode, "Compose Operators"),
-    "UndegradeRandomMask": (measurement.RandomMaskNode, "Random Mask"),
-    "UndegradeBoxMask": (measurement.BoxMaskNode, "Box Mask"),
-    "UndegradeDegradeImage": (measurement.DegradeImage, "Degrade Image"),
-    "UndegradeMeasurementFromImage": (measurement.MeasurementFromImage, "Measurement From Image"),
-    "UndegradeEstimateNoiseLevel": (measurement.EstimateNoiseLevel, "Estimate Noise Level"),
-    "UndegradeRealWorldDegradation": (
-        real_world.RealWorldDegradationNode,
-        "Real-World Degradation",
-    ),
-    "UndegradeCGMeasurementUpdate": (updates.ConjugateGradientUpdate, "CG Measurement Update"),
-    "UndegradeLangevinMeasurementUpdate": (updates.LangevinUpdate, "Langevin Measurement Update"),
-    "UndegradeGradientMeasurementUpdate": (updates.GradientUpdate, "Gradient Measurement Update"),
-    "UndegradeDeterministicSwitch": (updates.DeterministicSwitch, "Deterministic Switch"),
-    "UndegradePosteriorSampler": (sampling.PosteriorSampler, "Posterior Sampler"),
-    "UndegradeTrajectoryCorrector": (trajectory.TrajectoryCorrector, "Trajectory Corrector"),
-    "UndegradeTrajectoryPreview": (trajectory.TrajectoryPreview, "Trajectory Preview"),
-    "UndegradePosteriorStatistics": (trajectory.PosteriorStatistics, "Posterior Statistics"),
-    "UndegradeTileSplitter": (tiles.TileSplitter, "Tile Splitter"),
-    "UndegradeTileStitcher": (tiles.TileStitcher, "Tile Stitcher"),
-    "UndegradeDecodeWithPrior": (latents.DecodeWithPrior, "Decode With Prior"),
-    "UndegradeInversionSampler": (inversion_sampler.InversionSampler, "Inversion Sampler"),
-    "UndegradeCalibrateRegions": (calibration.CalibrateRegions, "Calibrate Regions"),
+    "UndegradeLoadPixelPrior": (LoadPixelPrior, "Load Pixel Prior"),
+    "UndegradeLoadDiffusersPrior": (LoadDiffusersPrior, "Load Diffusers Prior"),
+    "UndegradePriorFromGuider": (PriorFromGuider, "Prior From Guider"),
+    "UndegradeMultiResolutionPrior": (MultiResolution, "Multi-Resolution Prior"),
+    "UndegradeTiledPrior": (TiledPriorNode, "Tiled Prior"),
+    "UndegradeDownscale": (DownscaleNode, "Downscale"),
+    "UndegradeGaussianBlur": (GaussianBlurNode, "Gaussian Blur"),
+    "UndegradeMotionBlur": (MotionBlurNode, "Motion Blur"),
+    "UndegradeKernelBlur": (KernelBlurNode, "Kernel Blur"),
+    "UndegradeEstimateBlurKernel": (EstimateBlurKernel, "Estimate Blur Kernel"),
+    "UndegradeInpaintingMask": (InpaintingMaskNode, "Inpainting Mask"),
+    "UndegradeHDRClip": (HDRClipNode, "HDR Clip"),
+    "UndegradeNonlinearBlur": (NonlinearBlurNode, "Nonlinear Blur"),
+    "UndegradePhaseRetrieval": (PhaseRetrievalNode, "Phase Retrieval"),
+    "UndegradeJPEG": (JPEGNode, "JPEG"),
+    "UndegradeEstimateJPEGQuality": (EstimateJPEGQuality, "Estimate JPEG Quality"),
+    "UndegradeComposeOperators": (ComposeNode, "Compose Operators"),
+    "UndegradeRandomMask": (RandomMaskNode, "Random Mask"),
+    "UndegradeBoxMask": (BoxMaskNode, "Box Mask"),
+    "UndegradeDegradeImage": (DegradeImage, "Degrade Image"),
+    "UndegradeMeasurementFromImage": (MeasurementFromImage, "Measurement From Image"),
+    "UndegradeEstimateNoiseLevel": (EstimateNoiseLevel, "Estimate Noise Level"),
+    "UndegradeRealWorldDegradation": (RealWorldDegradationNode, "Real-World Degradation"),
+    "UndegradeCGMeasurementUpdate": (ConjugateGradientUpdate, "CG Measurement Update"),
+    "UndegradeLangevinMeasurementUpdate": (LangevinUpdate, "Langevin Measurement Update"),
+    "UndegradeGradientMeasurementUpdate": (GradientUpdate, "Gradient Measurement Update"),
+    "UndegradeDeterministicSwitch": (DeterministicSwitch, "Deterministic Switch"),
+    "UndegradePosteriorSampler": (PosteriorSampler, "Posterior Sampler"),
+    "UndegradeTrajectoryCorrector": (TrajectoryCorrector, "Trajectory Corrector"),
+    "UndegradeTrajectoryPreview": (TrajectoryPreview, "Trajectory Preview"),
+    "UndegradePosteriorStatistics": (PosteriorStatistics, "Posterior Statistics"),
+    "UndegradeTileSplitter": (TileSplitter, "Tile Splitter"),
+    "UndegradeTileStitcher": (TileStitcher, "Tile Stitcher"),
+    "UndegradeDecodeWithPrior": (DecodeWithPrior, "Decode With Prior"),
+    "UndegradeInversionSampler": (InversionSampler, "Inversion Sampler"),
+    "UndegradeCalibrateRegions": (CalibrateRegions, "Calibrate Regions"),
     "UndegradeLoadRegionEntropyRegressor": (
-        regressor.LoadRegionEntropyRegressor,
+        LoadRegionEntropyRegressor,
         "Load Region Entropy Regressor",
     ),
-    "UndegradeStepPolicy": (sampler.StepPolicyNode, "Step Policy"),
-    "UndegradeFeatureInjection": (sampler.FeatureInjectionNode, "Feature Injection"),
-    "UndegradeRegionAdaptiveSampler": (
-        sampler.RegionAdaptiveSampler,
-        "Region-Adaptive Sampler",
-    ),
+    "UndegradeStepPolicy": (StepPolicyNode, "Step Policy"),
+    "UndegradeFeatureInjection": (FeatureInjectionNode, "Feature Injection"),
+    "UndegradeRegionAdaptiveSampler": (RegionAdaptiveSampler, "Region-Adaptive Sampler"),
     "UndegradeRegionAdaptiveSamplerStock": (
-        stock_sampler.RegionAdaptiveSamplerStock,
+        RegionAdaptiveSamplerStock,
         "Region-Adaptive Sampler (stock)",
     ),
-    "UndegradeStableSRModule": (stablesr.StableSRModule, "StableSR Module"),
-    "UndegradeLoadFeatureInjection": (
-        trained_injection.LoadFeatureInjection,
-        "Load Feature Injection",
-    ),
-    "UndegradeMatchColors": (colors.MatchColors, "Match Colors"),
-    "UndegradeLoadNoisePredictor": (predictor.LoadNoisePredictor, "Load Noise Predictor"),
-    "UndegradePredictedNoise": (predictor.PredictedNoiseNode, "Predicted Noise"),
-    "UndegradeInversionSigmas": (predictor.InversionSigmas, "Inversion Sigmas"),
-    "UndegradeDenoise": (denoising.Denoise, "Denoise"),
-    "UndegradeFindScratches": (retouching.FindScratches, "Find Scratches"),
-    "UndegradeMatchGrain": (retouching.MatchGrain, "Match Grain"),
-    "UndegradeMeasurementConsistency": (scores.MeasurementConsistency, "Measurement Consistency"),
-    "UndegradeScoreRestoration": (scores.ScoreRestoration, "Score Restoration"),
+    "UndegradeStableSRModule": (StableSRModule, "StableSR Module"),
+    "UndegradeLoadFeatureInjection": (LoadFeatureInjection, "Load Feature Injection"),
+    "UndegradeMatchColors": (MatchColors, "Match Colors"),
+    "UndegradeLoadNoisePredictor": (LoadNoisePredictor, "Load Noise Predictor"),
+    "UndegradePredictedNoise": (PredictedNoiseNode, "Predicted Noise"),
+    "UndegradeInversionSigmas": (InversionSigmas, "Inversion Sigmas"),
+    "UndegradeDenoise": (Denoise, "Denoise"),
+    "UndegradeFindScratches": (FindScratches, "Find Scratches"),
+    "UndegradeMatchGrain": (MatchGrain, "Match Grain"),
+    "UndegradeMeasurementConsistency": (MeasurementConsistency, "Measurement Consistency"),
+    "UndegradeScoreRestoration": (ScoreRestoration, "Score Restoration"),
 }
 
 MENU = NODES | image_compare.lacking()

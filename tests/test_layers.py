@@ -24,7 +24,7 @@ SCRIPTS = ("", "headless", "training", "benchmarks", "tests")  # Python may put 
 SEAMS = {f"{PACK}.models.{name}" for name in ("prior", "codec", "noise_table")}
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths"}
 COMFY_NAME = re.compile(r"(comfy|comfy_api|comfy_extras|comfy_execution)(\.\w+)+|folder_paths")
-ASKS_HOST = re.compile(r"nodes/host\.py:|nodes/hosted_\w+\.py:\d+ names ")
+ASKS_HOST = re.compile(r"nodes/comfyui/host\.py:|nodes/comfyui/\w+\.py:\d+ names ")
 HEAVY = ("diffusers", "kornia", "scipy", "skimage", "transformers", "ray", "av", "lpips", "deepinv")
 OPTIONAL = {  # the extras in pyproject.toml
     "av", "deepinv", "huggingface_hub", "lpips", "ray", "tifffile", "transformers",
@@ -197,7 +197,7 @@ BROKEN = {  # rule -> files with their texts, in each of which the rule must fin
                      ("pipelines/operators/a.py", "from ...models.pixel import x")],
     comfy: [("nodes/a.py", "import comfy.utils"), ("headless/a.py", "x('folder_paths')"),
             ("models/a.py", "def f():\n    from comfy_api.latest import io"),
-            ("nodes/hosted_a.py", "import comfy.samplers")],
+            ("nodes/comfyui/a.py", "import comfy.samplers")],
     heavy: [("models/a.py", "try:\n    from scipy import ndimage\nexcept ImportError:\n    pass"),
             ("nodes/a.py", "class A:\n    import kornia.filters")],
     undeclared: [("models/a.py", "def f():\n    import skimage.data"),
@@ -209,7 +209,7 @@ BROKEN = {  # rule -> files with their texts, in each of which the rule must fin
 }
 SOUND = [  # in which no rule may find any
     ("__init__.py", "from .nodes import x"), ("nodes/comfyui/host.py", "import comfy.utils"),
-    ("nodes/hosted_a.py", "from .host import comfy\nx = comfy('comfy.samplers')"),
+    ("nodes/comfyui/a.py", "from .host import comfy\nx = comfy('comfy.samplers')"),
     ("nodes/scores.py", "from ..pipelines.subdaps import restore\nfrom . import widgets"),
     ("pipelines/a.py", "from ..models.prior import Prior\nfrom ..models import codec"),
     ("models/a.py", "def f():\n    import diffusers\n    return [lambda: diffusers]"),
