@@ -5,6 +5,7 @@ Every node of the list runs outside of ComfyUI's inference mode (`wall`).
 
 from .colors import MatchColors
 from .comfyui import image_compare
+from .comfyui.prior_from_guider import PriorFromGuider
 from .comfyui.wall import walled
 from .degradation.blurs import GaussianBlurNode, KernelBlurNode, MotionBlurNode, NonlinearBlurNode
 from .degradation.measurement import (
@@ -23,7 +24,6 @@ from .degradation.operators import (
     PhaseRetrievalNode,
 )
 from .degradation.real_world import RealWorldDegradationNode
-from .interop import PriorFromGuider
 from .inversion.predictor import InversionSigmas, LoadNoisePredictor, PredictedNoiseNode
 from .inversion.sampler import InversionSampler
 from .latents import DecodeWithPrior

@@ -33,12 +33,12 @@ from ...pipelines.adadiffsr.step_policy import THRESHOLD, StepPolicy
 from ...pipelines.adadiffsr.trained_gain import GainMaps
 from ...pipelines.out_of_memory import out_of_memory
 from ...pipelines.tiling import TileGrid, check_tile
-from ..interop import levels_of, native_size
 from ..regions.sampler import PREVIEW_EVERY, remaining
 from . import host
 from .guider_prior import load_network
 from .model_patches import GAINS, TILES, one_level, refuse_caches, refuse_canvas_bound
 from .model_weights import outside_derivatives
+from .prior_from_guider import levels_of, native_size
 from .region_levels import PIXELS, check_regressor, checked, half_of, information
 from .tiled_conditioning import Cutter, TiledConditioning, boundaries, has_hooks
 from .wall import freed, outside

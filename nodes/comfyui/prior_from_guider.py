@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.codec import IDENTITY, Codec
-from ..models.prior import Prior, PriorSpec
-from .comfyui.guider_prior import GuiderPrior, available
-from .comfyui.model_weights import Residency
-from .comfyui.vae_codec import VAECodec
-from .widgets import socket
+from ...models.codec import IDENTITY, Codec
+from ...models.prior import Prior, PriorSpec
+from ..widgets import socket
+from .guider_prior import GuiderPrior, available
+from .model_weights import Residency
+from .vae_codec import VAECodec
 
 CATEGORY = "Undegrade/priors"
 LEVELS = (0.01, 100.0)  # of a model with continuous levels, and the largest of any: see `levels_of`
