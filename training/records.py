@@ -3,7 +3,7 @@
 Every crop is degraded, enlarged and cut into tiles, which are sampled at every node of a base grid
 as in a run: what is injected and where a tile ends belong to what regions go through. Kept are all
 states, the predictions, and their quality block by block: against the tile's own final prediction,
-and without a reference (`pipelines.adadiffsr.quality_maps`). No high-resolution truth is needed for that.
+and without a reference (`adadiffsr.quality_maps`). No high-resolution truth is needed for that.
 """
 
 from __future__ import annotations

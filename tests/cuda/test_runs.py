@@ -138,13 +138,14 @@ WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regio
         {SENT: 1, NOISE: 6, HALVED: 4, PROBE: 4, "pipelines/tiling.py blend": 8},
     ),
     "regions": (
-        {"pipelines/adadiffsr/sampler.py check_finite": 10, "pipelines/adadiffsr/information_gain.py upper": 30,
-         "nodes/images.py given": 1},
+        {"pipelines/adadiffsr/sampler.py check_finite": 10,
+         "pipelines/adadiffsr/information_gain.py upper": 30, "nodes/images.py given": 1},
         {"nodes/regions/sampler.py task_of": 2, "pipelines/adadiffsr/sampler.py _evaluate": 20,
          "pipelines/adadiffsr/injection.py _shown": 40, "pipelines/step.py column": 10},
     ),
     "inversion": (
-        {FINITE: 3, "nodes/inversion/sampler.py enlarge": 1, "pipelines/invsr/sampler.py predicted": 1},
+        {FINITE: 3, "nodes/inversion/sampler.py enlarge": 1,
+         "pipelines/invsr/sampler.py predicted": 1},
         {"nodes/inversion/sampler.py enlarge": 1, NOISE: 1},
     ),
 }  # fmt: skip
