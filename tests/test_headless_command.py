@@ -229,10 +229,12 @@ def test_the_launcher_starts_from_a_folder_with_any_name(tmp_path):
     shutil.copy(ROOT / "undegrade", root)
     shutil.copytree(ROOT / "subgraphs", root / "subgraphs")
     (root / "__init__.py").write_text("")
-    (root / "nodes").mkdir()
+    (root / "nodes" / "comfyui").mkdir(parents=True)
+    (root / "nodes" / "comfyui" / "__init__.py").write_text("")
     (root / "nodes" / "__init__.py").write_text(
         "NODE_CLASS_MAPPINGS = {}\nNODE_DISPLAY_NAME_MAPPINGS = {}\n")
-    (root / "nodes" / "host.py").write_text("def set_progress_sink(sink):\n    return None\n")
+    (root / "nodes" / "comfyui" / "host.py").write_text(
+        "def set_progress_sink(sink):\n    return None\n")
     (root / "json.py").write_text("raise ImportError('the pack shadows the standard library')\n")
     raw = {"1": {"class_type": "SolidMask", "inputs": {"value": 1, "width": 4, "height": 3}},
            "2": {"class_type": "MaskPreview", "inputs": {"mask": ["1", 0]}}}

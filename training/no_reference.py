@@ -1,7 +1,7 @@
 """Quality without a reference, R^N, for the region entropy regressor to learn the rise of.
 
-"latent" is `adadiffsr.quality_maps.no_reference`, block by block and without weights. The others are
-the paper's, one number for a whole tile, which all its blocks then share:
+"latent" is `adadiffsr.quality_maps.no_reference`, block by block and without weights. The others
+are the paper's, one number for a whole tile, which all its blocks then share:
 
     musiq           m / 100
     brisque         1 - b / 100, and 0 for a tile so flat that BRISQUE has no value
