@@ -1,7 +1,8 @@
 """What large pictures cost the command: processor time, memory, and how much of it is allocation.
 
-Run: python benchmarks/large_pictures.py [MEGAPIXELS ...]. Each is a run of its own: the network
-called three times, with memory kept (as the command does) and without; then "Repair a JPEG".
+Run: python benchmarks/large_pictures.py [MEGAPIXELS ...] [--jobs NAME ...] [--calls]. Megapixels
+are those of the result. Each is a run of its own: with --calls the network called three times, with
+memory kept (as the command does) and without; then the workflows. What was not run again is kept.
 """
 
 from __future__ import annotations
@@ -56,29 +57,48 @@ def measured(*command: str) -> dict[str, float]:
             "GB": round(most * 1024 / 1e9, 2)}
 
 
+JOBS = {  # workflow -> how many times larger its result is than the picture
+    "Repair a JPEG": 1,
+    "Sharpen with a known kernel": 1,
+    "Enlarge a photo": 2,
+    "Enlarge a small bad picture": 4,
+}
+
+
+def job(name: str, side: int) -> dict[str, float]:
+    """A workflow whose result has `side` pixels a side, through the command."""
+    from PIL import Image
+
+    here, example = str(Path(__file__).parent), pack.ROOT / "workflows" / "input" / "example.png"
+    with tempfile.TemporaryDirectory() as folder:
+        given = side // JOBS[name]
+        file = Path(folder) / "picture.jpg"
+        Image.open(example).convert("RGB").resize((given, given)).save(file, quality=30)
+        return measured(
+            sys.executable, "-c", COMMAND, here, "run", str(pack.workflow(name)), "--input",
+            str(file), "--output", folder, "--quiet")
+
+
 def main() -> None:
     """Print a line per run and write all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("megapixels", type=float, nargs="*", default=[1.0, 4.0])
+    parser.add_argument("--jobs", nargs="*", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--calls", action="store_true", help="the network alone, too")
+    options = parser.parse_args()
     rows, here = [], str(Path(__file__).parent)
-    for size in parser.parse_args().megapixels:
+    for size in options.megapixels:
         side = round((size * 2**20) ** 0.5 / 16) * 16
-        for how in ("left", "kept"):
+        for how in ("left", "kept") if options.calls else ():
             rows.append({"run": f"3 calls, memory {how}", "side": side,
                          **measured(sys.executable, "-c", CALLS, here, how, str(side))})
             print(rows[-1], flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            from PIL import Image
-
-            file = Path(folder) / "picture.jpg"
-            example = pack.ROOT / "workflows" / "input" / "example.png"
-            Image.open(example).convert("RGB").resize((side, side)).save(file, quality=30)
-            rows.append({"run": "Repair a JPEG", "side": side, **measured(
-                sys.executable, "-c", COMMAND, here, "run",
-                str(pack.ROOT / "workflows" / "Repair a JPEG.json"), "--input", str(file),
-                "--output", folder, "--quiet")})
-        print(rows[-1], flush=True)
-    OUT.write_text(json.dumps(rows, indent=1) + "\n")
+        for name in options.jobs:
+            rows.append({"run": name, "side": side, **job(name, side)})
+            print(rows[-1], flush=True)
+    known = json.loads(OUT.read_text())["runs"] if OUT.exists() else []
+    kept = {(row["run"], row["side"]): row for row in [*known, *rows]}
+    pack.write_results(OUT.stem, {"runs": list(kept.values())})
 
 
 if __name__ == "__main__":

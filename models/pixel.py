@@ -27,6 +27,7 @@ from .prior import PriorSpec
 from .weights import blank, load_exactly
 
 FREQUENCIES = 16
+MAPS = 7  # of the finest, at half resolution, that a call has at once: 392 to 420 bytes a pixel
 
 
 class Block(nn.Module):
@@ -148,6 +149,7 @@ def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> Pix
         sigma_max=float(metadata.get("sigma_max", 80.0)),
         trained_factors=(1, 2, 4),
         name=name,
+        bytes_per_pixel=MAPS * 4 * widths[0] / 4,
     )
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return PixelPrior(network, spec)

@@ -26,6 +26,9 @@ class PriorSpec:
                    of the run; (1,) and () for one resolution. See
                    `pipelines.schedule.spread_factors`.
     name:          for the user, in messages and reports.
+    bytes_per_pixel: of memory that a float32 call takes at its peak, for each pixel of a state; 0
+                   where it is not known. Known of convolutional networks alone, whose pictures
+                   hardly change when they are cut into large tiles.
     """
 
     channels: int = 3
@@ -38,6 +41,7 @@ class PriorSpec:
     factors: tuple[int, ...] = (1,)
     switch_points: tuple[float, ...] = ()
     name: str = "prior"
+    bytes_per_pixel: float = 0.0
 
 
 @runtime_checkable

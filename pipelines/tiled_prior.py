@@ -117,7 +117,7 @@ class TiledPrior:
                 "automatic."
             )
         object.__setattr__(self, "sides", self.options.sides(self.prior))
-        object.__setattr__(self, "spec", replace(self.prior.spec, multiple_of=1))
+        object.__setattr__(self, "spec", replace(self.prior.spec, multiple_of=1, bytes_per_pixel=0))
 
     @property
     def codec(self) -> Codec:

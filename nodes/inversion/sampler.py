@@ -23,6 +23,7 @@ from ...pipelines.invsr.sampler import (
 )
 from ...pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptions, calls_of
 from ...pipelines.invsr.steps import InversionSteps
+from ...pipelines.large_states import in_tiles
 from ...pipelines.noise import Noise, per_sample_noise
 from ...pipelines.schedule import Schedule
 from ...pipelines.step import Step
@@ -30,8 +31,9 @@ from ...pipelines.subdaps.sampler import picture
 from ...pipelines.tiling import TileGrid
 from ..comfyui import host
 from ..images import to_image, to_pixels, to_preview, visible
+from ..memory import check_room
 from ..posterior.sampler import glimpse
-from ..watched import WatchedPredictor, WatchedPrior
+from ..watched import InterruptiblePrior, WatchedPredictor, WatchedPrior
 from ..widgets import SEED, expect, socket, widgets_of
 from .predictor import CATEGORY
 
@@ -154,17 +156,16 @@ class Run:
         if network := getattr(self.predictor, "network", None):
             host.place([network], host.device())
         watched = WatchedPredictor(self.predictor, progress)
+        size = tuple(side * self.predictor.scale for side in lr.shape[-2:])
+        prior = in_tiles(InterruptiblePrior(self.prior), *size)
+        check_room(prior, len(lr), *size)
+        codec, step = prior.codec, None
         start = predicted(self.prior, watched, lr.to(host.device()), sigma, tile, overlap)
-        codec, step = self.prior.codec, None
-        with host.running(self.prior) as device:
-            for step in invert(
-                WatchedPrior(self.prior, progress),
-                start.to(device),
-                self.schedule,
-                noise,
-                strength=self.start.strength,
-                deterministic=self.chosen.deterministic,
-            ):
+        with host.running(prior) as device:
+            steps = invert(WatchedPrior(prior, progress), start.to(device), self.schedule, noise,
+                           strength=self.start.strength, deterministic=self.chosen.deterministic)
+            del start
+            for step in steps:
                 if step.index + 1 < step.total:  # the last one is the result
                     progress.show(partial(small, step, codec))
             assert step is not None

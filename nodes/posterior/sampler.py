@@ -22,6 +22,7 @@ from ...pipelines.updates.conjugate_gradient import ConjugateGradient
 from ...pipelines.updates.update import MeasurementUpdate
 from ..comfyui import host
 from ..images import Layout, to_image, to_preview
+from ..memory import check_room
 from ..watched import WatchedOperator, WatchedPrior
 from ..widgets import SEED, expect, socket, widgets_of
 from .trajectory import RestorationTrajectory, full_size
@@ -121,6 +122,7 @@ class PosteriorSampler:
         if switch is not None:
             expect(switch, SwitchRule, "switch", "Deterministic Switch or another rule")
         chosen = SamplerOptions(**options)
+        check_room(prior, samples * len(measurement.y), *measurement.image_size)
         with host.running(prior, measurement.operator) as device:
             result = run(
                 prior,

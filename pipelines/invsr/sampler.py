@@ -182,14 +182,16 @@ def invert(
     Raises `FloatingPointError` when a prediction is not finite.
     """
     sigmas, last = schedule.sigmas.tolist(), schedule.steps - 1
-    n = draw(start.mean, start.std, noise, strength)
-    x = prior.codec.encode(bicubic(start.canvas, start.scale)) + sigmas[0] * n
+    x = draw(start.mean, start.std, noise, strength).mul_(sigmas[0])
+    x += prior.codec.encode(bicubic(start.canvas, start.scale))
+    size = start.size
+    del start  # its maps are as large as the result
     kept = torch.full((len(x),), float(deterministic), device=x.device)
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma = sigmas[i]
         x0_hat = prior.denoise(x, torch.full((len(x),), sigma, device=x.device))
         check_finite(x0_hat, i, sigma)
-        yield Step(i, last + 1, sigma, sigma, 1, x, x0_hat, x0_hat, kept.bool(), start.size)
+        yield Step(i, last + 1, sigma, sigma, 1, x, x0_hat, x0_hat, kept.bool(), size)
         if i < last:
             fresh = 0.0 if deterministic else 1.0
             x = transition(x, x0_hat, sigma, sigmas[i + 1], kept, noise, fresh)

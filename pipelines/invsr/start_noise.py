@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -124,18 +125,23 @@ def predict_start(
         )
     grid = tiles_of(predictor, height, width, tile, overlap)
     canvas = pad_reflect(lr, *canvas_of(predictor, height, width))
-    parts = grid.cut(canvas) if grid else canvas
     level = torch.full((1,), sigma, device=lr.device)
-    pairs = [predictor.predict(part, level) for part in parts.split(1)]
-    means, stds = (torch.cat(maps) for maps in zip(*pairs, strict=True))
-    ratio = Fraction(means.shape[-1], parts.shape[-1])
+    parts = grid.windows(canvas) if grid else canvas
+    stream = (torch.cat(predictor.predict(part[None], level), 1)[0] for part in parts)
+    first = next(stream)  # tiles are let go as soon as they are blended
+    stream = chain([first], stream)
     if grid:
+        ratio = Fraction(first.shape[-1], grid.tile)
         sides = (grid.height, grid.width, grid.tile, grid.overlap)
         of_maps = TileGrid(*(int(ratio * side) for side in sides))
         weight = ramp_weight(of_maps.tile, of_maps.overlap)
-        means, stds = of_maps.stitch(means, weight), of_maps.stitch(stds, weight)
-    rows, columns = slice(int(ratio * height)), slice(int(ratio * width))
-    return means[..., rows, columns].contiguous(), stds[..., rows, columns].contiguous()
+        maps = torch.stack([of_maps.join(stream, weight) for _ in range(len(lr))])
+    else:
+        ratio = Fraction(first.shape[-1], canvas.shape[-1])
+        maps = torch.stack(list(stream))
+    maps = maps[..., : int(ratio * height), : int(ratio * width)]
+    mean, std = maps.chunk(2, 1)
+    return mean.contiguous(), std.contiguous()
 
 
 def calls_of(predictor: StartNoise, lr: Tensor, tile: int = 192, overlap: int = 64) -> int:
@@ -181,7 +187,7 @@ def ramp_weight(tile: int, overlap: int) -> Tensor:
 
 def draw(mean: Tensor, std: Tensor, noise: Noise, strength: float = 1.0) -> Tensor:
     """n = mean + strength std eps, (B, c, H, W): the whole picture's noise from one draw."""
-    return mean + strength * std * noise(mean)
+    return (strength * std).mul_(noise(mean)).add_(mean)
 
 
 def check_start(predictor: StartNoise, sigma: float) -> None:
