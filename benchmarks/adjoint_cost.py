@@ -24,7 +24,8 @@ from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines import prediction
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators import contract
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 

@@ -37,12 +37,14 @@ from undegrade.pipelines.blind.blur_estimate import estimate_blur
 from undegrade.pipelines.blind.blur_options import BlurOptions
 from undegrade.pipelines.blind.kernel_kinds import Shape
 from undegrade.pipelines.blind.kernel_update import correlation
+from undegrade.pipelines.level import picture
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
 from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 MARGIN = 16  # pixels around the picture that blur into it

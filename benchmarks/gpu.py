@@ -31,7 +31,8 @@ from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.replay import LARGEST, Recordings, ReplayedPrior
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 WIDTHS = (1, 1, 2, 2, 4, 4)  # of the published FFHQ network, in multiples of 128

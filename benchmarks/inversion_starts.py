@@ -24,9 +24,9 @@ from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines.degradation.real_world import CHAINS, RealWorldDegradation, degrade
 from undegrade.pipelines.invsr.sampler import bicubic, invert, predicted, schedule_from
 from undegrade.pipelines.invsr.start_noise import StartNoise
+from undegrade.pipelines.level import picture
 from undegrade.pipelines.metrics import gmsd, psnr, ssim
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.subdaps.sampler import picture
 
 SEED = 1000
 LATER = (1.0, 0.6, 0.3)  # of the start, the noise levels of three steps

@@ -27,7 +27,8 @@ from undegrade.models.discrete import DiscretePrior
 from undegrade.models.noise_table import vp_sigmas
 from undegrade.models.prior import PriorSpec
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 SIGMA, TASK = 0.2, "super_resolution"

@@ -25,11 +25,13 @@ from tqdm import tqdm
 from undegrade.models.codec import Codec, Identity
 from undegrade.models.prior import MultiResolutionPrior, Prior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.pipelines.level import picture
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.subdaps.corrector import Corrector
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.subdaps.switch import FixedThreshold, NoiseFloor, SwitchRule, never
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 

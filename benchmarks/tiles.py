@@ -35,7 +35,7 @@ from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
-from undegrade.pipelines.subdaps.sampler import SamplerOptions
+from undegrade.pipelines.subdaps.options import SamplerOptions
 from undegrade.pipelines.tiled_prior import TiledPrior, TileOptions
 from undegrade.pipelines.tiling import TileGrid
 

@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.pipelines.level import picture
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
@@ -34,7 +35,8 @@ from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.jpeg import JPEG
 from undegrade.pipelines.photograph.jpeg_quality import estimate_quality
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 OUT = Path(__file__).parent / "results" / "web_pictures.json"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from ..models.codec import IDENTITY, Codec, Identity
 from .measurement import Measurement
-from .operators.canvas import Crop, NearestUpsample
+from .operators.canvas import Crop, NearestUpsample, upsample
 from .operators.compose import Compose
 from .operators.contract import Operator
 from .operators.decode import ThroughDecoder
@@ -40,3 +42,13 @@ def canvas_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     """The smallest (H', W') >= (H, W) whose sides are multiples of `multiple`."""
     height, width = (math.ceil(n / multiple) * multiple for n in size)
     return height, width
+
+
+def enlarge(x: Tensor, factor: int, codec: Codec) -> Tensor:
+    """The state of a picture `factor` times as large: every pixel repeated, through the codec."""
+    return codec.encode(upsample(codec.decode(x), factor))
+
+
+def picture(x: Tensor, size: tuple[int, int], codec: Codec = IDENTITY) -> Tensor:
+    """The picture of a state at full resolution: (B, C, H', W') or its latent -> (B, C, H, W)."""
+    return codec.decode(x)[..., : size[0], : size[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,6 +53,11 @@ class Measurement:
     def image_size(self) -> tuple[int, int]:
         """(H, W) of the picture that was measured: as known, or as the operator has it."""
         return self.size or self.operator.input_size(*self.y.shape[-2:])
+
+    @cached_property
+    def beside_silence(self) -> Measurement:
+        """The measurement followed by y = 0 for as many pictures more, kept with it."""
+        return replace(self, y=torch.cat([self.y, torch.zeros_like(self.y)]))
 
     def sample(self, b: int) -> Measurement:
         """That of sample b alone."""

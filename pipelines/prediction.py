@@ -53,10 +53,16 @@ def predict(
     return x0_hat, pullback
 
 
-def check_finite(x0_hat: Tensor, index: int, sigma: float) -> None:
-    """Raise `FloatingPointError` when the network's prediction has NaN or infinite values."""
-    if not torch.isfinite(x0_hat).all():
+def check_finite(x0_hat: Tensor, sigma: float | Tensor) -> None:
+    """Raise `FloatingPointError` where a prediction has NaN or infinite values.
+
+    x0_hat: (B, C, h, w). sigma: the noise level it was made at, one or (B,).
+    """
+    finite = torch.isfinite(x0_hat).flatten(1).all(1).cpu()
+    if not finite.all():
+        levels = torch.as_tensor(sigma, dtype=torch.float64).expand(len(finite))
         raise FloatingPointError(
-            f"The prior predicted NaN or infinite values at step {index} (noise level "
-            f"{sigma:.4g}); choose float32 for the prior, or another weight file."
+            f"The prior predicted NaN or infinite values at noise level "
+            f"{levels[~finite][0].item():.4g}; choose float32 for the prior, or another weight "
+            "file."
         )

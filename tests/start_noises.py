@@ -8,8 +8,8 @@ from torch import Tensor
 
 from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.pipelines.invsr.sampler import invert, predicted, schedule_from
+from undegrade.pipelines.level import picture
 from undegrade.pipelines.noise import per_sample_noise
-from undegrade.pipelines.subdaps.sampler import picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from undegrade.nodes.comfyui.wall import left
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 
 GOLDEN = Path(__file__).parent / "golden" / "subdaps_super_resolution.safetensors"

@@ -18,7 +18,8 @@ from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.schedule import Schedule
 from undegrade.pipelines.subdaps import complement
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore
+from undegrade.pipelines.subdaps.options import SamplerOptions
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin
@@ -45,12 +46,11 @@ def test_the_drawn_noise_and_the_measurements_own_add_up_to_white(name):
     operator = OPERATORS[name]
     seen = operator(torch.zeros(1, *SHAPE)).shape[1:]
     m = Measurement(torch.ones(1, *seen), operator, LEVEL)
-    around = Surroundings(NEXT, per_sample_noise([0]))
+    around = Surroundings(2 * NEXT, NEXT, per_sample_noise([0]))
 
     def drawn(n):
-        r, source = complement.reflected(lambda like: n, CONVERGED, m, around)
-        assert r == 2 * NEXT
-        return source(n)
+        zero = torch.zeros_like(n)
+        return complement.updated(zero, n, 2 * NEXT, CONVERGED, m, around)[1]
 
     def answered(y):
         return CONVERGED(torch.zeros(1, *SHAPE), 2 * NEXT, replace(m, y=y), around)
@@ -134,6 +134,18 @@ def test_a_sample_is_the_same_alone_and_in_a_batch():
     assert not torch.equal(together, run(Downscale(2), ConjugateGradient(), False))
 
 
+def test_one_update_of_both_is_two_updates():
+    """Together where all pictures have one degradation, apart where each has its own."""
+    x0_hat, n = (per_sample_noise([s, s + 1])(torch.zeros(2, 1, 16, 12)) for s in (1, 5))
+    own = Inpainting((per_sample_noise([7, 8])(torch.zeros(2, 1, 16, 12)) > 0).float())
+    for operator in (Downscale(2), own):
+        m, around = Measurement(operator(x0_hat), operator, 0.1), Surroundings(1.0, 0.2, n)
+        x0_y, drawn = complement.updated(n, x0_hat, 0.4, CONVERGED, m, around)
+        silence = replace(m, y=torch.zeros_like(m.y))
+        assert torch.equal(x0_y, CONVERGED(n, 0.4, m))
+        assert torch.equal(drawn, 2 * CONVERGED(x0_hat, 0.4, silence) - x0_hat)
+
+
 @pytest.mark.parametrize(("renoise", "complementary", "share"), [
     (0.0, True, 0.5), (0.0, False, 0.5), (0.5, False, 1.0), (0.5, True, None),
 ])
@@ -143,7 +155,7 @@ def test_how_far_a_prediction_is_believed(draw, renoise, complementary, share):
 
     class Asked(ConjugateGradient):
         def __call__(self, x0_hat, sigma, measurement, around=None):
-            asked.append(sigma)
+            asked.append((sigma, len(x0_hat)))
             return super().__call__(x0_hat, sigma, measurement, around)
 
     y, options = draw(1, 3, 8, 8), SamplerOptions(renoise=renoise, complementary=complementary)
@@ -151,5 +163,6 @@ def test_how_far_a_prediction_is_believed(draw, renoise, complementary, share):
     schedule = Schedule(torch.tensor([2.0, 0.5, 0.1, 0.0]), (1, 1, 1))
     list(restore(GaussianPrior(), m, schedule, Asked(), per_sample_noise([1]),
                  renoise=renoise, belief=options.belief, complementary=complementary))
-    expected = [1.0, 1.0, 0.2, 0.2] if share is None else [share * 2.0, share * 0.5]
-    assert asked == pytest.approx(expected), "beside it, a second update for the noise"
+    expected = [1.0, 0.2] if share is None else [share * 2.0, share * 0.5]
+    assert [r for r, _ in asked] == pytest.approx(expected)
+    assert {count for _, count in asked} == {2 if share is None else 1}, "the noise's update too"

@@ -15,7 +15,8 @@ from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.schedule import THIRDS, karras, round_to, spread_factors
 from undegrade.pipelines.step import Step
 from undegrade.pipelines.subdaps.corrector import COEFFICIENTS, Corrector, weights
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.subdaps.switch import FixedThreshold
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from undegrade.models.registry import ARCHITECTURES
-from undegrade.pipelines.subdaps.sampler import SamplerOptions
+from undegrade.pipelines.subdaps.options import SamplerOptions
 from undegrade.pipelines.subdaps.switch import OFFICIAL_THRESHOLDS
 
 WEB = Path(__file__).resolve().parent.parent / "web"

@@ -9,7 +9,8 @@ from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.jpeg import JPEG
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 

@@ -32,7 +32,7 @@ def test_langevin_without_noise_descends_to_the_dense_minimum(draw, likelihood, 
     P = A.T @ A / s**2 + torch.eye(30, dtype=torch.float64) / r**2
     lr = 0.9 / torch.linalg.matrix_norm(P, 2).item()
     update = Langevin(iterations, learning_rate=lr, likelihood=likelihood)
-    z = update(x0_hat, r, m, Surroundings(0.1, torch.zeros_like))
+    z = update(x0_hat, r, m, Surroundings(0.4, 0.1, torch.zeros_like))
     minimum = dense_minimum(A, m.y, x0_hat, s**2 / r**2)
     step = torch.eye(30, dtype=torch.float64) - lr * step_shares(A)[:, None] * P
     way = torch.linalg.matrix_power(step, iterations)
@@ -44,7 +44,7 @@ def test_langevin_step_size_and_noise(draw):
     x0_hat, m = draw(2, 1, 6, 5), Measurement(draw(2, 1, 6, 5), asymmetric("replicate"), 0.3)
     update = Langevin(1, learning_rate=1e-3, final_ratio=0.1, likelihood="measured")
     for progress, lr in [(0.0, 1e-3), (0.5, 5.5e-4), (1.0, 1e-4)]:
-        z = update(x0_hat, 0.5, m, Surroundings(0.1, per_sample_noise([1, 2]), progress))
+        z = update(x0_hat, 0.5, m, Surroundings(0.5, 0.1, per_sample_noise([1, 2]), progress))
         A = dense(m.operator, (1, 6, 5))
         score = (m.y.double().flatten(1) - x0_hat.double().flatten(1) @ A.T) @ A / 0.3**2
         n = per_sample_noise([1, 2])(x0_hat)
@@ -55,9 +55,10 @@ def test_langevin_step_size_and_noise(draw):
 
 def test_likelihood_gradient_leaves_the_prediction_where_it_cannot_act(draw):
     x0_hat, m = draw(1, 1, 6, 5), Measurement(draw(1, 1, 6, 5), asymmetric("replicate"), 0.3)
-    through = Surroundings(0.5, torch.zeros_like, pullback=lambda u: u, changes_resolution=True)
+    through = Surroundings(
+        1.0, 0.5, torch.zeros_like, pullback=lambda u: u, changes_resolution=True)
     assert torch.equal(LikelihoodGradient()(x0_hat, 1.0, m, through), x0_hat)
-    same_level = Surroundings(1.0, torch.zeros_like, pullback=lambda u: u)
+    same_level = Surroundings(1.0, 1.0, torch.zeros_like, pullback=lambda u: u)
     assert torch.equal(LikelihoodGradient()(x0_hat, 1.0, m, same_level), x0_hat)
 
 

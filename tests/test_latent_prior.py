@@ -11,12 +11,13 @@ from undegrade.nodes.comfyui import host
 from undegrade.nodes.comfyui.wall import left
 from undegrade.nodes.posterior import sampler
 from undegrade.nodes.watched import WatchedPrior
-from undegrade.pipelines.level import level_operator
+from undegrade.pipelines.level import level_operator, picture
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.subdaps.corrector import Corrector
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin

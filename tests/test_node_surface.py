@@ -8,7 +8,7 @@ import pytest
 from node_calls import WIDGETS, inputs_of
 
 from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-from undegrade.pipelines.subdaps.sampler import SamplerOptions
+from undegrade.pipelines.subdaps.options import SamplerOptions
 
 SNAPSHOT = Path(__file__).parent / "node_signatures.json"
 STOCK = {"IMAGE", "MASK", "LATENT", "MODEL", "VAE", "GUIDER", "NOISE", "SIGMAS", "SAMPLER"}

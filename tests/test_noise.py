@@ -10,7 +10,7 @@ from undegrade.pipelines.measurement import Measurement, simulate
 from undegrade.pipelines.noise import damage_seed, per_sample_noise
 from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.hdr import HDRClip
-from undegrade.pipelines.subdaps.sampler import SamplerOptions
+from undegrade.pipelines.subdaps.options import SamplerOptions
 
 SHAPES = [(3, 37, 31), (3, 74, 62), (1, 1, 1), (3, 1, 7)]  # a run draws at several sizes
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from undegrade.models.noise_table import vp_sigmas
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, PriorSpec
 from undegrade.pipelines.schedule import THIRDS, Schedule, karras, round_to, spread_factors
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
 
 GOLDEN = Path(__file__).parent / "golden"
 

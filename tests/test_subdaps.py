@@ -10,7 +10,7 @@ from undegrade.models.codec import Identity
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.nodes.comfyui.wall import left
-from undegrade.pipelines.level import level_operator
+from undegrade.pipelines.level import level_operator, picture
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
@@ -18,7 +18,8 @@ from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.schedule import Schedule, karras, spread_factors
 from undegrade.pipelines.step import Step
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.subdaps.switch import FixedThreshold
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
@@ -68,7 +69,7 @@ def test_every_state_follows_the_formula(draw):
     asked = []
 
     def in_turns(updated):
-        asked.append(updated.sigma)
+        asked.append(updated.r)
         return torch.tensor([len(asked) == 1, len(asked) == 2])
 
     sigmas, factors = (9.0, 4.0, 2.0, 1.0, 0.5, 0.1), (4, 4, 2, 1, 1, 1)
@@ -235,7 +236,7 @@ def test_a_prior_that_is_not_finite_is_named(draw):
             return x0_hat
 
     run = endless(Broken(), draw)
-    said = r"NaN or infinite values at step 2 \(noise level 9\.912\); choose float32"
+    said = r"NaN or infinite values at noise level 9\.912; choose float32"
     with pytest.raises(FloatingPointError, match=said):
         list(run)
 

@@ -9,7 +9,8 @@ from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import GaussianBlur
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.step import Step
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.subdaps.switch import (
     OFFICIAL_THRESHOLDS,
     FixedThreshold,
@@ -27,7 +28,7 @@ SEE_ALL = Inpainting(torch.ones(1, 1, 37, 31))
 
 def updated(x0_hat, x0_y, y=None, sigma=0.2, update=None, noise_level=0.1, progress=0.0):
     measurement = Measurement(x0_hat if y is None else y, SEE_ALL, noise_level)
-    around = Surroundings(sigma, per_sample_noise([1] * len(x0_hat)), progress)
+    around = Surroundings(sigma, sigma, per_sample_noise([1] * len(x0_hat)), progress)
     return Updated(x0_hat, x0_y, sigma, measurement, update or ConjugateGradient(), around)
 
 

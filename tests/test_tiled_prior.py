@@ -14,7 +14,8 @@ from undegrade.pipelines.measurement import simulate
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.canvas import pad_reflect
 from undegrade.pipelines.operators.downscale import Downscale
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.tiled_prior import TiledPrior, TileOptions
 from undegrade.pipelines.tiling import TileGrid
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient

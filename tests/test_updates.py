@@ -192,7 +192,7 @@ X, M = torch.ones(1, 1, 6, 5), Measurement(torch.zeros(1, 1, 6, 5), asymmetric("
         (lambda: Langevin()(X, 1.0, M), ValueError, r"Langevin dynamics need a noise source; pass"),
         (
             lambda: Langevin(300, learning_rate=0.1)(
-                X, 1.0, M, Surroundings(0.5, torch.zeros_like)
+                X, 1.0, M, Surroundings(1.0, 0.5, torch.zeros_like)
             ),
             FloatingPointError,
             r"diverged at noise level 1 with learning_rate 0\.1; lower it",

@@ -67,7 +67,7 @@ def test_official_conjugate_gradient_and_switch(case, i):
     x0_y = update(x0_hat, sigma, at_level)
     corners = torch.cat([x0_y[..., :32, :32], x0_y[..., -32:, -32:]])
     assert (corners - saved[f"x0_y.{i}"]).abs().max() < 1e-5
-    around = Surroundings(sigma, per_sample_noise([0]))
+    around = Surroundings(sigma, sigma, per_sample_noise([0]))
     decided = Updated(x0_hat, x0_y, sigma, at_level, update, around)
     assert decided.move.item() == pytest.approx(step["mse_move"], rel=2e-5)
     for threshold in (tau, 0.9999 * step["mse_move"], 1.0001 * step["mse_move"]):

@@ -10,12 +10,8 @@ from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
 from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
-from undegrade.pipelines.subdaps.sampler import (
-    SamplerOptions,
-    level_operator,
-    restore,
-    schedule_for,
-)
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import level_operator, restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 

@@ -24,10 +24,10 @@ from ...pipelines.invsr.sampler import (
 from ...pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptions, calls_of
 from ...pipelines.invsr.steps import InversionSteps
 from ...pipelines.large_states import in_tiles
+from ...pipelines.level import picture
 from ...pipelines.noise import Noise, per_sample_noise
 from ...pipelines.schedule import Schedule
 from ...pipelines.step import Step
-from ...pipelines.subdaps.sampler import picture
 from ...pipelines.tiling import TileGrid
 from ..comfyui import host
 from ..images import to_image, to_pixels, to_preview, visible

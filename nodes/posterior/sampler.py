@@ -10,13 +10,15 @@ from torch import Tensor
 
 from ...models.codec import Codec, preview
 from ...models.prior import Prior
+from ...pipelines.level import picture
 from ...pipelines.measurement import Measurement
 from ...pipelines.noise import per_sample_noise
 from ...pipelines.schedule import Schedule
 from ...pipelines.step import Step
 from ...pipelines.subdaps.apart import restore_apart
 from ...pipelines.subdaps.corrector import COEFFICIENTS, Corrector
-from ...pipelines.subdaps.sampler import SamplerOptions, picture, restore, schedule_for
+from ...pipelines.subdaps.options import SamplerOptions, schedule_for
+from ...pipelines.subdaps.sampler import restore
 from ...pipelines.subdaps.switch import SwitchRule, never
 from ...pipelines.updates.conjugate_gradient import ConjugateGradient
 from ...pipelines.updates.update import MeasurementUpdate

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ...models.codec import Codec, Identity
 from ...models.prior import Prior
+from ...pipelines.level import picture
 from ...pipelines.operators.canvas import upsample
 from ...pipelines.step import Step
 from ...pipelines.subdaps.corrector import COEFFICIENTS, corrected
-from ...pipelines.subdaps.sampler import picture
 from ..comfyui import host
 from ..images import Layout, given, settled, to_image
 from ..widgets import expect, socket

@@ -38,6 +38,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..prediction import check_finite
 from .information_gain import Evaluation, InformationGain, Spans
 from .injection import Injection, coefficient
 from .regions import Call, Region, RegionOptions, Task, log_ratio, meeting_nodes, start_nodes
@@ -204,14 +205,3 @@ class RegionRun:
     def evaluations(self) -> list[int]:
         """Network evaluations of every tile so far."""
         return [region.history.evaluations for region in self.regions]
-
-
-def check_finite(x0_hat: Tensor, sigma: Tensor) -> None:
-    """Raise `FloatingPointError` when a prediction has NaN or infinite values."""
-    finite = torch.isfinite(x0_hat).flatten(1).all(1).cpu()
-    if not finite.all():
-        worst = sigma[~finite][0].item()
-        raise FloatingPointError(
-            f"The prior predicted NaN or infinite values at noise level {worst:.4g}; choose "
-            "float32 for the prior, or another weight file."
-        )

@@ -40,8 +40,8 @@ from ..options import Options, option
 from ..prediction import check_finite
 from ..schedule import Schedule
 from ..step import Step
-from ..subdaps.sampler import transition
 from ..tiling import TileGrid, opencv_gaussian_weight
+from ..transition import transition
 from .start_noise import SMALLEST, StartNoise, draw, predict_start
 
 
@@ -178,7 +178,7 @@ def invert(
     """Sample from the predicted start, one yielded `Step` per noise level.
 
     noise: one stream per sample. strength: multiplies the predicted deviation. The last step's
-    x0_hat is the state of the result; `subdaps.picture` decodes and crops it.
+    x0_hat is the state of the result; `level.picture` decodes and crops it.
     Raises `FloatingPointError` when a prediction is not finite.
     """
     sigmas, last = schedule.sigmas.tolist(), schedule.steps - 1
@@ -190,11 +190,11 @@ def invert(
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma = sigmas[i]
         x0_hat = prior.denoise(x, torch.full((len(x),), sigma, device=x.device))
-        check_finite(x0_hat, i, sigma)
+        check_finite(x0_hat, sigma)
         yield Step(i, last + 1, sigma, sigma, 1, x, x0_hat, x0_hat, kept.bool(), size)
         if i < last:
-            fresh = 0.0 if deterministic else 1.0
-            x = transition(x, x0_hat, sigma, sigmas[i + 1], kept, noise, fresh)
+            n = 0.0 if deterministic else noise(x)
+            x = transition(x, x0_hat, sigma, sigmas[i + 1], kept, n)
 
 
 def bicubic(lr: Tensor, scale: int) -> Tensor:

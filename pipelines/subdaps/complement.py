@@ -14,8 +14,9 @@ reflection of white noise n in the measurement:
 
 So the state's noise is white, with exactly the level that the network is told, at every frequency
 and for every linear A. What the measurement does not see gets n, what it sees well -n, and what it
-sees through much noise gets little. It costs one more update a step. With `prior_std` r is smaller
-and some noise is missing; the error of x0_hat itself is not counted (`SamplerOptions.renoise`).
+sees through much noise gets little. It costs one more update a step, made together with the first.
+With `prior_std` r is smaller and some noise is missing; the error of x0_hat itself is not counted
+(`SamplerOptions.renoise`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import torch
 from torch import Tensor
 
 from ..measurement import Measurement
-from ..noise import Noise
 from ..operators.contract import Operator
 from ..updates.update import MeasurementUpdate, Surroundings
 
@@ -36,21 +36,22 @@ def exists(update: MeasurementUpdate, operator: Operator) -> bool:
     return update.proximal and operator.linear
 
 
-def reflected(
-    noise: Noise,
+def updated(
+    x0_hat: Tensor,
+    n: Tensor,
+    r: float,
     update: MeasurementUpdate,
     measurement: Measurement,
     around: Surroundings,
-) -> tuple[float, Noise]:
-    """r = 2 sigma_next, and a noise source of 2 prox(n) - n, (B, C, h, w).
+) -> tuple[Tensor, Tensor]:
+    """x0_y and 2 prox(n) - n, both (B, C, h, w), for white noise n of x0_hat's shape.
 
-    Both are for states that `measurement` takes.
+    Both are one update of twice as many pictures, unless every picture has a degradation of its
+    own.
     """
-    silence = replace(measurement, y=torch.zeros_like(measurement.y))
-    r = 2 * around.sigma_next
-
-    def draw(like: Tensor) -> Tensor:
-        n = noise(like)
-        return 2 * update(n, r, silence, around) - n
-
-    return r, draw
+    if measurement.operator.count > 1:
+        silence = replace(measurement, y=torch.zeros_like(measurement.y))
+        return update(x0_hat, r, measurement, around), 2 * update(n, r, silence, around) - n
+    both = update(torch.cat([x0_hat, n]), r, measurement.beside_silence, around)
+    x0_y, w_n = both.chunk(2)
+    return x0_y, 2 * w_n - n

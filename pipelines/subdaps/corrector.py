@@ -32,9 +32,9 @@ import torch
 from torch import Tensor
 
 from ...models.codec import IDENTITY, Codec
+from ..level import picture
 from ..operators.canvas import upsample
 from ..step import Step, column
-from .sampler import picture
 
 COEFFICIENTS = ("official", "consistent")
 

@@ -29,11 +29,12 @@ OFFICIAL_THRESHOLDS = {
 
 @dataclass(frozen=True, eq=False)
 class Updated:
-    """One measurement update, as a switch rule sees it; tensors are (B, C, H, W)."""
+    """One measurement update, as a switch rule sees it; tensors are (B, C, H, W), r is the
+    update's."""
 
     x0_hat: Tensor
     x0_y: Tensor
-    sigma: float
+    r: float
     measurement: Measurement
     update: MeasurementUpdate
     around: Surroundings
@@ -120,7 +121,7 @@ class NoiseFloor(Options):
         clean = m.operator(x0_hat)
         own = Measurement(clean + m.noise_level * noise(clean), m.operator, m.noise_level)
         around = replace(updated.around, noise=noise)
-        expected = mean_square(x0_hat - updated.update(x0_hat, updated.sigma, own, around))
+        expected = mean_square(x0_hat - updated.update(x0_hat, updated.r, own, around))
         return updated.move <= self.ratio * expected
 
 

@@ -110,12 +110,12 @@ class ConjugateGradient(Options):
     def __call__(
         self,
         x0_hat: Tensor,
-        sigma: float,
+        r: float,
         measurement: Measurement,
         around: Surroundings | None = None,
     ) -> Tensor:
         """x0_y, (B, C, h, w), from x0_hat of the same shape; see `MeasurementUpdate`."""
-        r = belief_std(sigma, self.prior_std)
+        r = belief_std(r, self.prior_std)
         rho = measurement.noise_level**2 / r**2
         y, centre = measurement.y, x0_hat
         if self.sample:
@@ -143,12 +143,11 @@ class ConjugateGradient(Options):
         return replay((operator, self), solve, centre, y, weight)
 
 
-def belief_std(sigma: float, prior_std: float) -> float:
-    """r: sigma, or sigma s / sqrt(sigma^2 + s^2) for pictures of standard deviation s = prior_std >
-    0."""
+def belief_std(r: float, prior_std: float) -> float:
+    """r, or r s / sqrt(r^2 + s^2) for pictures of standard deviation s = prior_std > 0."""
     if prior_std == 0:
-        return sigma
-    return sigma * prior_std / (sigma**2 + prior_std**2) ** 0.5
+        return r
+    return r * prior_std / (r**2 + prior_std**2) ** 0.5
 
 
 def fletcher_reeves(

@@ -53,7 +53,7 @@ class LikelihoodGradient(Options):
     def __call__(
         self,
         x0_hat: Tensor,
-        sigma: float,
+        r: float,
         measurement: Measurement,
         around: Surroundings | None = None,
     ) -> Tensor:
@@ -66,8 +66,8 @@ class LikelihoodGradient(Options):
         residual = measurement.y - a_x
         norm = dot(residual, residual).sqrt().clamp(min=1e-12)
         gradient = around.pullback(through_operator(-residual / column(norm, residual)))
-        alphas = ((1 + sigma**2) * (1 + around.sigma_next**2)) ** -0.5
-        weight = 1 - (around.sigma_next / sigma) ** 2
+        alphas = ((1 + around.sigma**2) * (1 + around.sigma_next**2)) ** -0.5
+        weight = 1 - (around.sigma_next / around.sigma) ** 2
         if weight == 0:
             return x0_hat
         return x0_hat - self.zeta / (alphas * weight) * gradient

@@ -82,14 +82,14 @@ class Langevin(Options):
     def __call__(
         self,
         x0_hat: Tensor,
-        sigma: float,
+        r: float,
         measurement: Measurement,
         around: Surroundings | None = None,
     ) -> Tensor:
         """x0_y, (B, C, h, w), from x0_hat of the same shape; see `MeasurementUpdate`."""
         if around is None:
             raise ValueError("Langevin dynamics need a noise source; pass `around`.")
-        r = belief_std(sigma, self.prior_std)
+        r = belief_std(r, self.prior_std)
         s = OFFICIAL_TAU / 2**0.5 if self.likelihood == "official" else measurement.noise_level
         lr = self._step_sizes(measurement.operator, x0_hat, around)
         root = (2 * lr).sqrt()
@@ -100,7 +100,7 @@ class Langevin(Options):
             z = z + lr * score + root * around.noise(z)
         if not torch.isfinite(z).all():
             raise FloatingPointError(
-                f"Langevin dynamics diverged at noise level {sigma:.4g} with learning_rate "
+                f"Langevin dynamics diverged at noise level {around.sigma:.4g} with learning_rate "
                 f"{self.learning_rate:g}; lower it."
             )
         return z

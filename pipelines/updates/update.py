@@ -17,6 +17,7 @@ from ..replay import Replay, launched
 class Surroundings:
     """What stands around a prediction, for updates that need more than the prediction itself.
 
+    sigma:       the noise level of the state that x0_hat was predicted from.
     sigma_next:  the noise level that the next state will have.
     noise:       the run's noise source.
     progress:    i / N, the fraction of the run that is done, in [0, 1).
@@ -26,6 +27,7 @@ class Surroundings:
     replay:      plays back work that is always the same; see `pipelines/replay.py`.
     """
 
+    sigma: float
     sigma_next: float
     noise: Noise
     progress: float = 0.0
@@ -43,7 +45,7 @@ class MeasurementUpdate(Protocol):
     ancestral: whether the sampler shall take DDPM's ancestral steps after it (DPS) in place of
         independent re-noising (DAPS).
     proximal: whether x0_y is argmin 1/2 |y - A(z)|^2 + rho/2 |z - x0_hat|^2, rho = (noise_level /
-        sigma)^2, and not a draw or a step (`complement`).
+        r)^2, and not a draw or a step (`complement`).
     """
 
     through_network: ClassVar[bool]
@@ -57,14 +59,14 @@ class MeasurementUpdate(Protocol):
     def __call__(
         self,
         x0_hat: Tensor,
-        sigma: float,
+        r: float,
         measurement: Measurement,
         around: Surroundings | None = None,
     ) -> Tensor:
         """x0_y: (B, C, h, w) -> (B, C, h, w).
 
-        sigma: how far x0_hat is believed, standard deviation in [-1, 1] units; in the papers the
-        noise level of the state that x0_hat was predicted from. measurement: y with the operator
-        that takes images of x0_hat's own size.
+        r: how far x0_hat is believed to lie from the truth, standard deviation in [-1, 1] units;
+        in the papers the noise level of the state that x0_hat was predicted from. measurement: y
+        with the operator that takes images of x0_hat's own size.
         """
         ...

@@ -71,7 +71,7 @@ def updated(name, update, device):
     operator = on(OPERATORS[name](), device)
     y = operator(0.3 * truth.to(device))
     m = Measurement(y, operator, 0.05)
-    around = Surroundings(0.3, per_sample_noise([1, 2]), 0.5, lambda u: 0.7 * u)
+    around = Surroundings(0.4, 0.3, per_sample_noise([1, 2]), 0.5, lambda u: 0.7 * u)
     return UPDATES[update](x.to(device), 0.4, m, around)
 
 

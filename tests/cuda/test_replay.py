@@ -13,7 +13,8 @@ from undegrade.nodes.comfyui.wall import repeatable
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.replay import Recording, Recordings, ReplayedPrior, State, launched
-from undegrade.pipelines.subdaps.sampler import SamplerOptions, restore, schedule_for
+from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates import conjugate_gradient
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.update import Surroundings
@@ -29,7 +30,7 @@ def updates(name, device, **around):
     y = operator(0.3 * truth)
     found = []
     for sigma, m in ((0.7, y), (0.4, y), (0.4, torch.zeros_like(y)), (0.05, y)):
-        given = Surroundings(0.3, per_sample_noise([1, 2]), **around)
+        given = Surroundings(sigma, 0.3, per_sample_noise([1, 2]), **around)
         found.append(update(x, sigma, Measurement(m, operator, 0.05), given))
     return found
 
