@@ -21,7 +21,7 @@ from undegrade.pipelines.blind.kernel_update import (
     luminance,
     tidied,
 )
-from undegrade.pipelines.operators.blur import fast_size, wrapped
+from undegrade.pipelines.operators.framing import fast_size, wrapped
 
 WEIGHT, DECAY, LEAST = 4e-3, 1.1, 1e-4
 ROUNDS, LARGEST_BETA = 5, 1e5

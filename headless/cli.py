@@ -5,27 +5,14 @@ or the command line is wrong (nothing ran), 130 stopped by the user.
 """
 
 import argparse
-import itertools
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from .console import lasting_console
-from .harm import harm
+from .outcome import DONE, STOPPED
 from .own_process import choose_threads, keep_memory
 from .pack import Pack
-
-if TYPE_CHECKING:
-    from .document import Document
-    from .folders import Folders
-    from .graph import Graph, WorkflowError
-    from .progress import Report
-    from .signature import Catalog
-
-DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
@@ -54,6 +41,7 @@ def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from . import running
     from .batch.command import add_command
     from .jobs import add_commands
 
@@ -61,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="undegrade", description="Run workflows of the Undegrade nodes without ComfyUI.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a workflow and write its pictures")
-    run.set_defaults(action=_run)
+    run.set_defaults(action=running.run)
     check = commands.add_parser("check", help="say what is wrong with a workflow; run nothing")
-    check.set_defaults(action=_check)
+    check.set_defaults(action=running.check)
     batch = add_command(commands)
     for command in (run, check, batch):
         command.add_argument(
@@ -102,142 +90,3 @@ def _nodes(options: argparse.Namespace, pack: Pack) -> int:
     for name in catalog.classes:
         sys.stdout.write(f"{name:{width}}  {catalog.title(name)}\n")
     return DONE
-
-
-def _check(options: argparse.Namespace, pack: Pack) -> int:
-    from .graph import WorkflowError
-
-    try:
-        plan = _prepare(options, pack, options.settings)
-    except WorkflowError as error:
-        return refuse(error)
-    sys.stdout.write(f"{options.workflow}: {len(plan.graph.nodes)} nodes, nothing wrong.\n")
-    return DONE
-
-
-def _run(options: argparse.Namespace, pack: Pack) -> int:
-    from .graph import WorkflowError
-    from .sheet import captions, draw_sheet, variants
-
-    try:
-        chosen, columns = variants(options.settings)
-        plans = [_prepare(options, pack, settings) for settings in chosen]
-        make_folder(plans[0].folders.output)
-    except WorkflowError as error:
-        return refuse(error)
-    sys.stderr.write(harm(plans[0].graph, plans[0].folders.given))
-    pictures = []
-    for plan, caption in zip(plans, captions(chosen), strict=True):
-        if len(plans) > 1:
-            sys.stdout.write(f"--set {caption}\n")
-        status, report = carry_out(plan, pack, options.quiet, options.traceback)
-        if status != DONE:
-            return status
-        pictures += [(caption, path) for path in report.saved[:1]]
-    if len(plans) > 1 and pictures:
-        path = unused(plans[0].folders.output / "contact_sheet.png")
-        draw_sheet(pictures, columns, path)
-        sys.stdout.write(f"contact sheet: {path}\n")
-    return DONE
-
-
-def unused(path: Path) -> Path:
-    """The path, or the first one with a number that is free."""
-    names = (path.with_stem(f"{path.stem}_{n}") for n in itertools.count(2))
-    return path if not path.exists() else next(name for name in names if not name.exists())
-
-
-def carry_out(plan: "Plan", pack: Pack, quiet: bool, trace: bool) -> "tuple[int, Report]":
-    """Run a plan: the exit status, and what was shown and saved."""
-    from .execution import NodeError, execute
-    from .progress import Report
-
-    extra = {"workflow": plan.document.workflow} if plan.document.workflow else None
-    failure = ""
-    report = Report(pack.host, plan.folders, quiet)
-    try:
-        with report:
-            execute(plan.graph, plan.catalog, report, extra)
-    except NodeError as error:
-        if trace:
-            traceback.print_exception(error.__cause__ or error)
-        failure = f"{error}\n"
-    finally:  # also of a run that is stopped
-        sys.stderr.writelines(f"{sentence}\n" for sentence in plan.folders.lost)
-    sys.stderr.write(failure)
-    return FAILED if failure or plan.folders.lost else DONE, report
-
-
-class Plan(NamedTuple):
-    """A workflow that can run."""
-
-    document: "Document"
-    graph: "Graph"
-    catalog: "Catalog"
-    folders: "Folders"
-
-
-def _prepare(options: argparse.Namespace, pack: Pack, settings: Sequence[str]) -> Plan:
-    """Read, set and check the workflow.
-
-    Raises:
-        WorkflowError: it cannot run, for the reasons given.
-    """
-    from .folders import Folders
-    from .graph import WorkflowError
-    from .load import load
-    from .saving import save_problems
-    from .settings import apply_inputs, apply_settings
-    from .validation import validate
-
-    folders = Folders.around(options.workflow, options.output)
-    write_to(folders, options.output, options.format)
-    catalog = pack.catalog(folders)
-    document = load(options.workflow, catalog)
-    problems = apply_inputs(document, folders, options.input)
-    problems += apply_settings(document, settings)
-    graph = document.graph()
-    problems += validate(graph, catalog)
-    if problems := problems or save_problems(graph, catalog, folders):
-        raise WorkflowError(*problems)
-    return Plan(document, graph, catalog, folders)
-
-
-def write_to(folders: "Folders", output: Path, kind: str | None) -> None:
-    """Take --output, a folder or a picture file, and --format.
-
-    Raises:
-        WorkflowError: a file that is there already, or two formats.
-    """
-    from .graph import WorkflowError
-    from .stock.writing import KINDS
-
-    if kind:
-        folders.ending = f".{kind}"
-    if output.suffix.lower() not in KINDS or output.is_dir():
-        return
-    if kind and KINDS[folders.ending] != KINDS[output.suffix.lower()]:
-        raise WorkflowError(f"--output {output} and --format {kind} name two formats; leave one "
-                            "out.")
-    if output.exists():
-        raise WorkflowError(f"--output {output}: cannot write there: there is a file of that name; "
-                            "choose another name or delete it.")
-    folders.output, folders.file, folders.ending = output.parent, output, output.suffix.lower()
-
-
-def make_folder(output: Path) -> None:
-    """Make the output folder now, rather than find out after an hour that it cannot be made."""
-    from .graph import WorkflowError
-
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise WorkflowError(f"--output {output}: cannot write there: {error.strerror}.") from error
-
-
-def refuse(error: "WorkflowError") -> int:
-    """Print why; returns the exit status."""
-    sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
-    return REFUSED

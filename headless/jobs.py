@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, widgets
-from .cli import DONE, FAILED, Plan, make_folder, refuse, unused, write_to
+from .destination import make_folder, unused, write_to
 from .folders import Folders
+from .outcome import DONE, FAILED, refuse
 from .pack import Pack
+from .running import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor

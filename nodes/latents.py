@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.codec import LatentCodec
+from ..models.codec import Codec, LatentCodec, preview
 from ..models.prior import Prior
-from ..pipelines.level import canvas_size
-from ..pipelines.operators.canvas import pad_reflect
+from ..pipelines.level import canvas_size, picture
+from ..pipelines.operators.canvas import pad_reflect, upsample
+from ..pipelines.step import Step
 from .comfyui import host
 from .images import Layout, to_image, to_pixels
 from .widgets import expect, socket
@@ -68,12 +69,12 @@ class DecodeWithPrior:
                 z = sample.to(device)
                 z = codec.process_latent_in(z) if isinstance(codec, LatentCodec) else z
                 decoded.append(codec.decode(z).float().cpu())
-        pixels, picture = torch.cat(decoded), latent.get(PICTURE)
-        if picture is None:
+        pixels, came = torch.cat(decoded), latent.get(PICTURE)
+        if came is None:
             return (to_image(pixels),)
-        if pixels.shape[-2:] == canvas_size((picture.height, picture.width), codec.factor):
-            pixels = pixels[..., : picture.height, : picture.width]
-        return (to_image(pixels, picture.layout),)
+        if pixels.shape[-2:] == canvas_size((came.height, came.width), codec.factor):
+            pixels = pixels[..., : came.height, : came.width]
+        return (to_image(pixels, came.layout),)
 
 
 def encode(image: Tensor, prior: Prior) -> tuple[Tensor, Picture]:
@@ -113,3 +114,13 @@ def read_latent(latent: Any, prior: Prior, name: str = "latent") -> Tensor:
     if not torch.isfinite(samples).all():
         raise ValueError(f"{name} has NaN or infinite values; look at where it comes from.")
     return samples.float()
+
+
+def glimpse(step: Step, codec: Codec) -> Tensor:
+    """The first picture of a step while the run goes on, enlarged; a latent is not decoded."""
+    return full_size(preview(codec, step.x0_hat[:1]), step, codec.factor)
+
+
+def full_size(x: Tensor, step: Step, factor: int = 1) -> Tensor:
+    """A step's picture, reduced `factor` times more, enlarged to the canvas and cropped."""
+    return picture(upsample(x, factor * step.factor), step.size)

@@ -224,13 +224,11 @@ def test_command_line(arguments, status, capsys):
 
 def test_the_launcher_starts_from_a_folder_with_any_name(tmp_path):
     root = tmp_path / "ComfyUI-Undegrade.v2"
-    shutil.copytree(ROOT / "headless", root / "headless",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("headless", "subgraphs"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "undegrade", root)
-    shutil.copytree(ROOT / "subgraphs", root / "subgraphs")
     (root / "__init__.py").write_text("")
     (root / "nodes" / "comfyui").mkdir(parents=True)
-    (root / "nodes" / "comfyui" / "__init__.py").write_text("")
     (root / "nodes" / "__init__.py").write_text(
         "NODE_CLASS_MAPPINGS = {}\nNODE_DISPLAY_NAME_MAPPINGS = {}\n")
     (root / "nodes" / "comfyui" / "host.py").write_text(

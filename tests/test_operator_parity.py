@@ -10,10 +10,11 @@ import scipy.ndimage
 import torch
 from safetensors.torch import load_file
 
-from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur, fast_size
+from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import Crop, NearestUpsample, pad_reflect
 from undegrade.pipelines.operators.compose import Compose
 from undegrade.pipelines.operators.downscale import Downscale
+from undegrade.pipelines.operators.framing import fast_size
 from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.operators.jpeg import JPEG

@@ -191,7 +191,7 @@ def test_a_mask_function_is_asked_for_every_call():
 
 
 def test_progress_counts_calls_and_ends_with_the_result(monkeypatch):
-    monkeypatch.setattr(region_sampler, "PREVIEW_EVERY", 0.0)
+    monkeypatch.setattr(region_sampler.host, "STITCHED_EVERY", 0.0)
     shown = []
     guider = Guider()
     out = run(

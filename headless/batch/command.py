@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from ..cli import DONE, FAILED, make_folder, refuse
+from ..destination import make_folder
 from ..document import Document, Entry
 from ..execution import NodeError
 from ..folders import Folders
 from ..graph import WorkflowError
 from ..harm import harm
+from ..outcome import DONE, FAILED, refuse
 from ..pack import Pack
 from .inputs import Item, check_places, gather, is_there, merge, room
 
@@ -48,8 +49,7 @@ def add_command(commands: "argparse._SubParsersAction") -> argparse.ArgumentPars
     add("--address", metavar="HOST:PORT", help="with ray: join this running cluster, or 'auto'")
     add("--gpus", type=_fraction, metavar="F",
         help="with ray: GPUs per worker, such as 0.5 (default: 1 where there are any)")
-    add("--threads", type=_count, default=1, metavar="N",
-        help="CPU threads of each worker (default: 1)")
+    add("--threads", type=_count, default=1, metavar="N", help="CPU threads of each (default: 1)")
     add("--together", type=_count, default=1, metavar="N",
         help="pictures of equal size that share each network call (default: 1), for GPUs and "
              "small pictures; another N changes the last bits of a result")

@@ -27,6 +27,7 @@ from .wall import settle
 PRIOR_FOLDER = "diffusion_priors"
 PREVIEW_SIDE = 512  # pixels
 PREVIEW_EVERY = 0.1  # seconds
+STITCHED_EVERY = 0.5  # seconds, where a preview is stitched from tiles
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 DIFFUSERS_MARKS = {"model_index.json", "config.json"}  # one of which a folder of theirs holds
 

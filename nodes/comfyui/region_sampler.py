@@ -33,7 +33,6 @@ from ...pipelines.adadiffsr.step_policy import THRESHOLD, StepPolicy
 from ...pipelines.adadiffsr.trained_gain import GainMaps
 from ...pipelines.out_of_memory import out_of_memory
 from ...pipelines.tiling import TileGrid, check_tile
-from ..regions.sampler import PREVIEW_EVERY, remaining
 from . import host
 from .guider_prior import load_network
 from .model_patches import GAINS, TILES, one_level, refuse_caches, refuse_canvas_bound
@@ -213,8 +212,8 @@ def show(run: RegionRun, callback: Callback | None) -> None:
     """Take a run to its end; progress counts network calls, the picture is the stitched x0_hat."""
     shown = float("-inf")
     for call in run:
-        ahead = remaining(run)
-        if callback and (not ahead or time.monotonic() - shown >= PREVIEW_EVERY):
+        ahead = run.remaining
+        if callback and (not ahead or time.monotonic() - shown >= host.STITCHED_EVERY):
             x = torch.stack([region.x for region in run.regions])
             stitch = run.task.grid.stitch
             callback(call.index, stitch(run.predictions()), stitch(x), call.index + 1 + ahead)

@@ -31,8 +31,8 @@ from ...pipelines.step import Step
 from ...pipelines.tiling import TileGrid
 from ..comfyui import host
 from ..images import to_image, to_pixels, to_preview, visible
+from ..latents import glimpse
 from ..memory import check_room
-from ..posterior.sampler import glimpse
 from ..watched import InterruptiblePrior, WatchedPredictor, WatchedPrior
 from ..widgets import SEED, expect, socket, widgets_of
 from .predictor import CATEGORY

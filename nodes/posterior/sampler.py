@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.codec import Codec, preview
 from ...models.prior import Prior
 from ...pipelines.level import picture
 from ...pipelines.measurement import Measurement
@@ -24,10 +23,11 @@ from ...pipelines.updates.conjugate_gradient import ConjugateGradient
 from ...pipelines.updates.update import MeasurementUpdate
 from ..comfyui import host
 from ..images import Layout, to_image, to_preview
+from ..latents import glimpse
 from ..memory import check_room
 from ..watched import WatchedOperator, WatchedPrior
 from ..widgets import SEED, expect, socket, widgets_of
-from .trajectory import RestorationTrajectory, full_size
+from .trajectory import RestorationTrajectory
 
 CATEGORY = "Undegrade/posterior"
 FEWEST = 6  # steps; 5 gave 22.6 dB and 4 21.2 where bicubic enlargement has 22.9
@@ -215,11 +215,6 @@ def too_few(steps: int) -> list[str]:
         f"steps is {steps}: with fewer than {FEWEST} the answer was further from the truth than "
         "the picture it came from, on most tasks tried; take 20 or more."
     ]
-
-
-def glimpse(step: Step, codec: Codec) -> Tensor:
-    """The first picture of a step while the run goes on, enlarged; a latent is not decoded."""
-    return full_size(preview(codec, step.x0_hat[:1]), step, codec.factor)
 
 
 def on_cpu(step: Step) -> Step:

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from ...models.codec import Codec, Identity
 from ...models.prior import Prior
-from ...pipelines.level import picture
-from ...pipelines.operators.canvas import upsample
 from ...pipelines.step import Step
 from ...pipelines.subdaps.corrector import COEFFICIENTS, corrected
 from ..comfyui import host
 from ..images import Layout, given, settled, to_image
+from ..latents import full_size
 from ..widgets import expect, socket
 
 CATEGORY = "Undegrade/posterior"
@@ -204,8 +203,3 @@ def decoding(prior: Prior) -> Iterator[tuple[Codec, torch.device]]:
         return
     with host.running(prior) as device:
         yield prior.codec, device
-
-
-def full_size(x: Tensor, step: Step, factor: int = 1) -> Tensor:
-    """A step's picture, reduced `factor` times more, enlarged to the canvas and cropped."""
-    return picture(upsample(x, factor * step.factor), step.size)

@@ -30,7 +30,6 @@ from ..watched import WatchedPrior
 from ..widgets import SEED, expect, options_node, socket, widgets_of
 
 CATEGORY = "Undegrade/regions"
-PREVIEW_EVERY = 0.5  # seconds
 TILES_PER_CALL = (
     "INT",
     {
@@ -147,7 +146,7 @@ class RegionAdaptiveSampler:
             if network := getattr(regressor, "network", None):
                 host.place([*networks_of(prior), network], device)
             task = task_of(prior, samples, grid.grid, seed, sigmas, device)
-            progress = host.Progress(len(samples), "Region-Adaptive Sampler", PREVIEW_EVERY)
+            progress = host.Progress(len(samples), "Region-Adaptive Sampler", host.STITCHED_EVERY)
             watched = WatchedPrior(prior, progress)
             run = RegionRun(
                 lambda x, sigma, _: watched.denoise(x, sigma),
@@ -159,7 +158,7 @@ class RegionAdaptiveSampler:
                 injection,
                 tiles_per_call,
             )
-            progress.total = remaining(run)
+            progress.total = run.remaining
             watch(run, progress, codec)
             z = run.predictions()
             z = codec.process_latent_out(z) if isinstance(codec, LatentCodec) else z
@@ -221,13 +220,6 @@ def task_of(
     return Task(grid, z_lr, noise.to(device), sigmas, half_sigma(prior.spec))
 
 
-def remaining(run: RegionRun) -> int:
-    """About how many network calls are still to come, if regions go on as they do now."""
-    live = [region for region in run.regions if not region.left]
-    ahead = [1 - (region.node - run.last) // region.history.skip for region in live]
-    return max([-(-sum(ahead) // run.batch), *ahead])
-
-
 def watch(run: RegionRun, progress: host.Progress, codec: Codec) -> None:
     """Take a run to its end, with previews of the first picture."""
 
@@ -235,5 +227,5 @@ def watch(run: RegionRun, progress: host.Progress, codec: Codec) -> None:
         return to_preview(preview(codec, run.task.grid.stitch(run.predictions(1))))
 
     for call in run:
-        progress.total = call.index + 1 + remaining(run)
+        progress.total = call.index + 1 + run.remaining
         progress.show(picture)

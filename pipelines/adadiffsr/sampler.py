@@ -205,3 +205,10 @@ class RegionRun:
     def evaluations(self) -> list[int]:
         """Network evaluations of every tile so far."""
         return [region.history.evaluations for region in self.regions]
+
+    @property
+    def remaining(self) -> int:
+        """About how many network calls are still to come, if regions go on as they do now."""
+        live = [region for region in self.regions if not region.left]
+        ahead = [1 - (region.node - self.last) // region.history.skip for region in live]
+        return max([-(-sum(ahead) // self.batch), *ahead])

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..operators.blur import fast_size
+from ..operators.framing import fast_size
 
 POWER_STEPS = 8  # for the largest eigenvalue, from a fixed start
 MARGIN = 1.1  # above what they found

@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from ..options import Options, option
 from .contract import Operator
+from .framing import fast_size, folded, wrapped
 from .kernel import normalised_kernel
+from .upsampled_blur import UpsampledBlur
 
 OFFICIAL_THRESHOLD = 0.05
 BORDERS = ("replicate", "reflect", "circular", "official")
@@ -82,8 +83,6 @@ class Blur(Options, Operator):
 
     def upsampled(self, factor: int) -> Operator | None:
         """The polyphase form, for the replicated border; a Gaussian has its matrices."""
-        from .upsampled_blur import UpsampledBlur
-
         polyphase = self.border == "replicate" and "separable" not in self.structure
         return UpsampledBlur(self._kernel(), factor) if polyphase else None
 
@@ -198,37 +197,3 @@ def gaussian_weights(std: float) -> Tensor:
     u = torch.arange(-radius, radius + 1, dtype=torch.float64)
     g = torch.exp(-0.5 * (u / std) ** 2)
     return g / g.sum()
-
-
-def folded(u: Tensor, r: int, border: str) -> Tensor:
-    """The adjoint of continuing a picture by r pixels: what was copied there is added back."""
-    for dim in (-2, -1):
-        before, core, after = u.split((r, u.shape[dim] - 2 * r, r), dim)
-        core = core.clone()
-        n = core.shape[dim]
-        if border == "replicate":
-            core.narrow(dim, 0, 1).add_(before.sum(dim, keepdim=True))
-            core.narrow(dim, n - 1, 1).add_(after.sum(dim, keepdim=True))
-        else:
-            core.narrow(dim, 1, r).add_(before.flip(dim))
-            core.narrow(dim, n - 1 - r, r).add_(after.flip(dim))
-        u = core
-    return u
-
-
-def wrapped(k: Tensor, size: tuple[int, int]) -> Tensor:
-    """k about the first pixel of a picture that repeats without end; kernels may be larger."""
-    r = k.shape[-1] // 2
-    offset = torch.arange(-r, r + 1, device=k.device)
-    rows, columns = (offset % size[0])[:, None].expand(k.shape), (offset % size[1]).expand(k.shape)
-    return k.new_zeros(size).index_put((rows, columns), k, accumulate=True)
-
-
-@cache
-def fast_size(n: int) -> int:
-    """The smallest even 2^a 3^b 5^c >= n: sizes that every FFT library is quick at."""
-    return min(
-        m
-        for m in (2**a * 3**b * 5**c for a in range(1, 15) for b in range(6) for c in range(5))
-        if m >= n
-    )

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .blur import fast_size, folded
 from .contract import Operator
+from .framing import fast_size, folded
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ what was decoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -69,50 +69,50 @@ def restore(
     complementary: bool = False,
     replay: Replay = launched,
 ) -> Iterator[Step]:
-    """Sample p(x0 | y), one yielded `Step` per noise level.
+    """Sample p(x0 | y), one yielded `Step` per noise level; the last x0_hat is the result.
 
     measurement: y, (B, C, h, w) in [-1, 1]. noise: one stream per sample. replay: see `Recordings`,
-    the rest `SamplerOptions`. The last step has no data term: its x0_hat is the result (`picture`).
+    the rest: `SamplerOptions`.
     Raises `FloatingPointError` (not finite) and `ArithmeticError` (a wrong derivative: `adjoint`).
     """
     size, codec, through = measurement.image_size, prior.codec, update.through_network
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
     sigmas, grid = schedule.sigmas.tolist(), schedule.grid.tolist()
     factors, steps = (*schedule.factors, 1), schedule.steps
-    at = {f: replace(measurement, operator=level_operator(measurement, canvas, f, codec))
-          for f in set(factors)}  # checks y once a level: a host wait
+    at = levels(measurement, canvas, factors, codec)
     x = noised(guessed(measurement, canvas, factors[0], codec), renoise * sigmas[0], noise)
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor, factor_next = *sigmas[i : i + 2], *factors[i : i + 2]
-        m, last, larger = at[factor], i == steps - 1, factor_next < factor
-        deterministic = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        ours = complementary and renoise > 0 and complement.exists(update, m.operator)
-
-        untried = factor not in factors[:i]
+        m, larger, untried = at[factor], factor_next < factor, factor not in factors[:i]
         x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried)
         check_finite(x0_hat, sigma)
-        if last:
-            yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_hat, deterministic, size)
+        if i == steps - 1:  # it has no data term
+            yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_hat, stochastic(x), size)
             return
-
-        r, n = 2 * sigma_next if ours else belief * sigma, None
         around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, larger, factor, replay)
+        ours = complementary and renoise > 0 and complement.exists(update, m.operator)
+        r, n = 2 * sigma_next if ours else belief * sigma, None
         if ours and not larger:
             x0_y, n = complement.updated(x0_hat, noise(x0_hat), r, update, m, around)
         else:
             x0_y = update(x0_hat, r, m, around)
-
-        if factor == 1:
-            deterministic = switch(Updated(x0_hat, x0_y, r, m, update, around))
+        changed = Updated(x0_hat, x0_y, r, m, update, around)
+        deterministic = switch(changed) if factor == 1 else stochastic(x)
         yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, deterministic, size)
-
         if larger:
             x = noised(enlarge(x0_y, factor // factor_next, codec), renoise * sigma_next, noise)
             continue
-        if n is None and renoise > 0:  # for every sample, so that none depends on its company
-            n = noise(x)
-        kept = kept_noise(deterministic, sigma, sigma_next, update.ancestral)
-        x = transition(x, x0_y, sigma, sigma_next, kept, 0.0 if n is None else renoise * n)
+        n = renoise * (noise(x) if n is None else n) if renoise > 0 else 0.0
+        c = kept_noise(deterministic, sigma, sigma_next, update.ancestral)
+        x = transition(x, x0_y, sigma, sigma_next, c, n)
+
+
+def levels(
+    measurement: Measurement, canvas: tuple[int, int], factors: Iterable[int], codec: Codec
+) -> dict[int, Measurement]:
+    """The measurement of a state at each level. It checks y: a host wait for each."""
+    seen = {f: level_operator(measurement, canvas, f, codec) for f in set(factors)}
+    return {f: replace(measurement, operator=operator) for f, operator in seen.items()}
 
 
 def noised(x: Tensor, std: float, noise: Noise) -> Tensor:
@@ -132,3 +132,8 @@ def kept_noise(deterministic: Tensor, sigma: float, sigma_next: float, ancestral
     """c of `transition` per sample, (B,) float32."""
     c = sigma_next / sigma if ancestral else 0.0
     return torch.where(deterministic, 1.0, c)
+
+
+def stochastic(x: Tensor) -> Tensor:
+    """(B,) bool, no sample's next step being deterministic."""
+    return torch.zeros(len(x), dtype=torch.bool, device=x.device)
