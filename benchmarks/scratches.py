@@ -24,7 +24,7 @@ from photos import EVALUATION, FILES, TUNING, photo
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from undegrade.pipelines.scratches import ScratchOptions, scratches
+from undegrade.pipelines.photograph.scratches import ScratchOptions, scratches
 
 STREAKS, DUST = 6, 6
 FINER = 4  # times finer than a pixel is drawn
