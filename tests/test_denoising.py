@@ -22,6 +22,7 @@ from undegrade.pipelines.photograph.noise_curve import (
     stabilised,
     unstabilised,
 )
+from undegrade.pipelines.photograph.noise_level import estimate_noise_level
 
 
 def window(name, top=0, left=0, side=160):
@@ -62,13 +63,36 @@ def test_noise_that_grows_with_brightness():
 
 @pytest.mark.parametrize("quality", [60, 90])
 def test_noise_of_a_jpeg_file_is_blotchy_and_of_its_level(quality):
-    """Estimate Noise Level reads less than 3 of 255."""
+    """Chen et al.'s estimate of white noise is less than 3 of 255."""
     noisy = jpeg(with_noise(CAT, 0.2), quality)
-    assert call("UndegradeEstimateNoiseLevel", image=as_image(noisy))[0] < 3 / 127.5
+    assert estimate_noise_level(noisy[None]) < 3 / 127.5
     model = noise_of(noisy)
+    told = call("UndegradeEstimateNoiseLevel", image=as_image(noisy))[0]
+    assert told == pytest.approx(model.at(0.0), rel=1e-4)
     luma = 3**0.5 * 0.2 * (0.299**2 + 0.587**2 + 0.114**2) ** 0.5  # what of it JPEG keeps
     assert not model.white and model.level == pytest.approx(luma * MARGIN, rel=0.25)
     assert model.levels[0, 1:].max() < 0.3 * model.level  # fine chroma did not survive
+
+
+@pytest.mark.parametrize("name", ["gravel", "grass", "brick"])
+def test_dense_texture_is_not_smoothed(name):
+    pixels = getattr(skimage.data, name)()[:256, :256] / 127.5 - 1
+    texture = torch.from_numpy(pixels).float().expand(3, -1, -1)
+    image = as_image(texture)
+    done, level, report = call("UndegradeDenoise", prior=small_prior(), image=image)
+    assert torch.equal(done, image) and level == 0
+    assert ("dense texture" in report) == (name != "brick")
+    assert call("UndegradeEstimateNoiseLevel", image=image)[0] == pytest.approx(
+        estimate_noise_level(texture[None]).item(), abs=1e-4)
+    noisy = noise_of(with_noise(texture, 0.2))
+    assert noisy.white and noisy.level == pytest.approx(0.2, rel=0.1)
+
+
+def test_noise_level_of_night_shots_is_that_of_mid_grey():
+    noisy = as_image(with_noise(COFFEE, 0.08, growth=0.95))
+    told = call("UndegradeEstimateNoiseLevel", image=noisy)[0]
+    white = estimate_noise_level(noisy.movedim(-1, 1) * 2 - 1).item()
+    assert white < told == pytest.approx(0.08, rel=0.15)
 
 
 @pytest.mark.parametrize("quality", [None, 80])

@@ -62,6 +62,8 @@ def denoised(prior: Prior, picture: Tensor, model: NoiseModel, passes: int) -> T
 
 def report(model: NoiseModel) -> str:
     """What was found, in words."""
+    if model.texture:
+        return "dense texture, which noise cannot be told from: left as it is; give a noise_level"
     if not model.level:
         return f"no noise above {FLOOR * 127.5:.1f} of 255: nothing to gain, left as it is"
     grey, dark, bright = (model.at(x) for x in (0.0, -0.8, 0.8))

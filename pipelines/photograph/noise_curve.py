@@ -41,9 +41,11 @@ STEEPEST = 0.97
 FLOOR = 1.5 / 127.5  # what is less noisy counts as clean
 SEEN = 3.8 / 127.5  # luma level from which noise that is not white is told from texture
 WHITE = 0.75  # share of the finest band that the white estimate must explain
+ALIKE = 0.22  # of the logarithms of chroma's levels and the white one, where luma has texture too
 COLOURED = 0.5  # coarse chroma of noise, relative to its finest luma; texture has less
 GROWS = 2.65  # texture grows more than this from the finest band of luma to the next
 GROWS_GREY = 1.7  # the same where there is no chroma to tell by
+PEAKED, DENSE = 3.75, 2.5  # kurtosis and growth beyond which flat blocks hold texture
 COARSEST = 1.3  # the most that coarse luma of noise is above its coarse chroma
 MARGIN = 1.1  # for what compression took from the picture beside adding to it; best of 1 to 1.3
 FLAT_POWER = 1e-8  # a block drawn in one colour has less
@@ -55,11 +57,13 @@ class NoiseModel:
 
     tilt: r. levels: (4, 3), standard deviations in the stabilised picture by band, fine to coarse,
     and by luma and the two chromas; all zero for a clean picture. white: one level for all of them.
+    texture: whether the picture is too densely textured to tell; then the levels are zero too.
     """
 
     tilt: float
     levels: Tensor = field(repr=False)
     white: bool
+    texture: bool = False
 
     @property
     def level(self) -> float:
@@ -89,7 +93,10 @@ def noise_of(picture: Tensor) -> NoiseModel:
         )
     x = picture[None]
     tilt = tilt_of(x)
-    levels, white = levels_of(stabilised(x, tilt))
+    z = stabilised(x, tilt)
+    levels, white = levels_of(z)
+    if levels.any() and (bool((z == z[:, :1]).all()) or white) and is_texture(z):
+        return NoiseModel(tilt, torch.zeros_like(levels), white, texture=True)
     return NoiseModel(tilt, levels, white)
 
 
@@ -170,7 +177,8 @@ def levels_of(z: Tensor) -> tuple[Tensor, bool]:
     white = noise_level(z[0].cpu().double())  # of the quietest direction, or of the grey channel
     luma = min(white * 3**0.5, found[0, 0].item()) if grey else white
     levels = torch.zeros(BANDS, 3)
-    if luma >= max(FLOOR, WHITE * found[0, 0]):
+    even = not grey and bool(((found[:, 1:] / max(white, 1e-9)).log().abs() < ALIKE).all())
+    if luma >= max(FLOOR, 0.0 if even else WHITE * found[0, 0]):
         levels[:, 0] = luma
         levels[:, 1:] = 0.0 if grey else white
         return levels, not grey
@@ -195,6 +203,21 @@ def is_noise(fine: float, middle: float, chroma: list[float], grey: bool) -> boo
     if grey:
         return middle < GROWS_GREY * fine
     return chroma[2] > COLOURED * fine and (middle < GROWS * fine or chroma[0] > fine / 2)
+
+
+def is_texture(z: Tensor) -> bool:
+    """Whether even the flattest blocks of luma hold texture: it is peaked, where noise is Gaussian,
+    and grows from the finest band to the next.
+    """
+    fine, middle = (band[:, :1] for band in bands(opponent(z))[:2])
+    power, coarser = (blocks(band.square())[0] for band in (fine, middle))
+    peaked = blocks(fine.square().square())[0] / power.square().clamp_min(FLAT_POWER**2)
+    seen = ((blocks(z).abs().amax(0) < UNCLIPPED) & (power > FLAT_POWER)).nonzero().flatten()
+    kept = seen[coarser[seen].argsort()[: max(FEWEST, int(FLAT * len(seen)))]]
+    if len(kept) < FEWEST:
+        return False
+    growth = (coarser[kept].median() / power[kept].median()).sqrt() * gains()[0] / gains()[1]
+    return bool(peaked[kept].median() > PEAKED) and bool(growth > DENSE)
 
 
 def flattest(z: Tensor) -> Tensor:
