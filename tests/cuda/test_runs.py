@@ -120,9 +120,9 @@ SENT, GIVEN = "nodes/posterior/sampler.py run", "nodes/images.py channels"
 KEPT = "nodes/posterior/sampler.py states_of"  # the corrector's state, once a run
 WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regions, 3 for inversion
     "SubDAPS++": (
-        {MEASURED: 9, FINITE: 6, LENGTH: 4, INNER: 4, GIVEN: 1, KEPT: 1,
-         "pipelines/updates/conjugate_gradient.py fletcher_reeves": 24},
-        {SENT: 1, NOISE: 6, DENSE: 4, PROBE: 4},
+        {MEASURED: 6, FINITE: 6, LENGTH: 8, INNER: 8, GIVEN: 1, KEPT: 1,
+         "pipelines/updates/conjugate_gradient.py fletcher_reeves": 15},
+        {SENT: 1, NOISE: 6, DENSE: 4, PROBE: 8},
     ),
     "DAPS": (
         {MEASURED: 2, FINITE: 6, LENGTH: 2, INNER: 2, GIVEN: 1, KEPT: 1,
@@ -138,7 +138,7 @@ WAITS = {  # (what is read back, what is sent) in a run of 6 steps; 10 for regio
         {SENT: 1, NOISE: 6, HALVED: 4, PROBE: 4, "pipelines/tiling.py blend": 8},
     ),
     "regions": (
-        {"pipelines/adadiffsr/sampler.py check_finite": 10,
+        {FINITE: 10,
          "pipelines/adadiffsr/information_gain.py upper": 30, "nodes/images.py given": 1},
         {"nodes/regions/sampler.py task_of": 2, "pipelines/adadiffsr/sampler.py _evaluate": 20,
          "pipelines/adadiffsr/injection.py _shown": 40, "pipelines/step.py column": 10},
