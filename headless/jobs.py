@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, widgets
+from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, nodes_of, widgets
 from .cli import DONE, FAILED, Plan, make_folder, refuse, unused, write_to
 from .folders import Folders
+from .jpeg_tables import file_quality
 from .pack import Pack
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from .progress import Report
 
+JPEG = "UndegradeEstimateJPEGQuality"
 LEAST = 0.5 / 255  # what a picture of 8 bits can show
 
 
@@ -70,6 +72,8 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     inputs = [f"{LOAD}={picture}", *([f"{MASK}={options.mask}"] if job.mask else [])]
     settings = [f"{HOST}:{key}.{widget}={value}" for option, (key, widget) in widgets(job).items()
                 if (value := getattr(options, f"at {option}")) is not None]
+    if (estimates := nodes_of(job, JPEG)) and (quality := file_quality(picture)):
+        settings += [f"{HOST}:{key}.known_quality={quality}" for key in estimates]
     problems = apply_inputs(it, folders, inputs)
     problems += apply_settings(it, [*settings, *options.settings])
     graph = it.graph()
