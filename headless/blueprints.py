@@ -77,6 +77,12 @@ def widgets(job: Job) -> dict[str, tuple[str, str]]:
     return found
 
 
+def nodes_of(job: Job, kind: str) -> list[str]:
+    """The ids of the nodes of a type inside."""
+    (inside,) = blueprint(job)["definitions"]["subgraphs"]
+    return [str(node["id"]) for node in inside["nodes"] if node["type"] == kind]
+
+
 def around(job: Job) -> dict[str, Any]:
     """A workflow of the blueprint between loading and saving."""
     raw = blueprint(job)

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, widgets
+from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, nodes_of, widgets
 from .destination import make_folder, unused, write_to
 from .folders import Folders
+from .jpeg_tables import file_quality
 from .outcome import DONE, FAILED, refuse
 from .pack import Pack
 from .running import Plan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from .progress import Report
 
+JPEG = "UndegradeEstimateJPEGQuality"
 LEAST = 0.5 / 255  # what a picture of 8 bits can show
 
 
@@ -72,6 +74,8 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     inputs = [f"{LOAD}={picture}", *([f"{MASK}={options.mask}"] if job.mask else [])]
     settings = [f"{HOST}:{key}.{widget}={value}" for option, (key, widget) in widgets(job).items()
                 if (value := getattr(options, f"at {option}")) is not None]
+    if (estimates := nodes_of(job, JPEG)) and (quality := file_quality(picture)):
+        settings += [f"{HOST}:{key}.known_quality={quality}" for key in estimates]
     problems = apply_inputs(it, folders, inputs)
     problems += apply_settings(it, [*settings, *options.settings])
     graph = it.graph()

@@ -73,18 +73,37 @@ def test_a_coefficient_is_the_mean_given_its_cell(s, r):
     assert abs(got - expected) < 0.1
 
 
-@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("size", [(64, 96), (61, 83)])
 def test_the_truth_lies_in_the_cells(subsampling, size):
     x = photo(*size)
     y = saved(x, 40, subsampling)
     cells = cells_of(y, 40, 0.003)
-    assert cells.whole == (subsampling == 0)
+    assert cells.smaller == ((1, 1), (1, 2), (2, 2))[subsampling] and cells.before == (0, 0)
     assert (cells.mean(x, 1e-4) - x).abs().max() < 0.01  # nothing moves what is right
     n, q = cells.middles[0], cells.steps[0]
     rows, columns = size[0] // 8, size[1] // 8
     c = coefficients(planes_of(x[..., : rows * 8, : columns * 8])[:, 0])
     assert ((c - n[:, :rows, :columns]).abs() <= q / 2 + 1.5).float().mean() > 0.99
+
+
+@pytest.mark.parametrize(("rows", "columns", "subsampling"), [(3, 6, 2), (11, 0, 2), (5, 9, 1)])
+def test_blocks_of_a_cropped_picture(rows, columns, subsampling):
+    """They begin where the estimate says, and those of colour where they lie on its multiples."""
+    whole = photo(96, 112)
+    x, y = (each[..., rows:, columns:] for each in (whole, saved(whole, 30, subsampling)))
+    top, left = -rows % 8, -columns % 8
+    cells = cells_of(y, 30, 0.003, top, left)
+    assert cells.smaller == ((1, 2), (2, 2))[subsampling - 1]
+    across = 16 if subsampling == 2 else 8  # of 4:2:2 both places of a row are one
+    assert cells.before[0] % across == rows % across and cells.before[1] == columns % 16
+    for place, (least, most) in (((top, left), (0.98, 1)), ((0, 0), (0, 0.975))):
+        cells = cells_of(y, 30, 0.003, *place)
+        off = (cells.blocks(x)[0] - cells.middles[0])[:, 2:-2, 2:-2].abs()
+        assert least <= (off <= cells.steps[0] / 2 + 1.5).float().mean() <= most
+    again, astray = ((planes_of(JPEG(30, *at)(x) - y)[:, 0] + 0.5).square().mean()
+                     for at in ((top, left), (0, 0)))
+    assert again < 0.3 * astray
 
 
 def test_a_prediction_is_drawn_into_the_cells():

@@ -51,6 +51,26 @@ def test_a_crop_is_told():
     assert abs(found.quality - 30) <= 5 and (found.top, found.left) == (5, 2)
 
 
+def test_the_operator_begins_where_the_blocks_do():
+    image = ((saved(photo(), 30)[..., 3:, 6:] + 1) / 2).permute(0, 2, 3, 1)
+    quality, operator, report = call("UndegradeEstimateJPEGQuality", image=image)
+    assert (operator.quality, operator.top, operator.left) == (quality, 5, 2)
+    assert "blocks begin after 5 rows and 2 columns" in report
+
+
+@pytest.mark.parametrize(("saves", "known", "counts", "said"), [
+    ((30,), 30, 30, "30"), ((62,), 64, 64, "64, as the file says"), ((20, 96), 96, 20, "sure"),
+])
+def test_what_the_file_says(saves, known, counts, said):
+    """It counts, unless the picture was ruined before it was saved as this file."""
+    y = photo()
+    for quality in saves:
+        y = saved(y, quality)
+    image = ((y + 1) / 2).permute(0, 2, 3, 1)
+    quality, _, report = call("UndegradeEstimateJPEGQuality", image=image, known_quality=known)
+    assert abs(quality - counts) <= (0 if known == counts else 5) and said in report
+
+
 def test_the_node(draw):
     image = ((torch.cat([saved(photo(), q) for q in (40, 42)]) + 1) / 2).permute(0, 2, 3, 1)
     before = image.clone()

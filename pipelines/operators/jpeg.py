@@ -39,6 +39,22 @@ class JPEG(Options, Operator):
         max=100,
         step=1,
     )
+    top: int = option(
+        0,
+        "Rows before the first whole block: 0 unless the picture was cropped since it was saved. "
+        "Estimate JPEG Quality finds it.",
+        min=0,
+        max=7,
+        advanced=True,
+    )
+    left: int = option(
+        0,
+        "Columns before the first whole block: 0 unless the picture was cropped since it was "
+        "saved.",
+        min=0,
+        max=7,
+        advanced=True,
+    )
     linear: ClassVar[bool] = False
     smooth: ClassVar[bool] = False
     quantises: ClassVar[bool] = True
@@ -59,9 +75,10 @@ class JPEG(Options, Operator):
         if channels != 3:
             raise ValueError(f"JPEG got {channels} channels; give RGB pictures, 3 channels.")
         with repeatable() if x.is_cuda else nullcontext():
-            pixels = whole_blocks((x + 1) / 2, MACRO).contiguous()
+            top, left = -self.top % MACRO, -self.left % MACRO
+            pixels = whole_blocks((x + 1) / 2, MACRO, (top, left)).contiguous()
             decoded = jpeg_codec_differentiable(pixels, x.new_full((1,), self.quality))
-        return decoded[..., :height, :width] * 2 - 1
+        return decoded[..., top : top + height, left : left + width] * 2 - 1
 
     def before(
         self, y: Tensor, v: Tensor, r: float, noise_level: float, error: Tensor | None = None
@@ -70,7 +87,7 @@ class JPEG(Options, Operator):
         known = vars(self).setdefault("_cells", WeakTensorKeyDictionary())
         level, cells = known.get(y, (None, None))
         if cells is None or level != noise_level:
-            cells = cells_of(y, self.quality, noise_level)
+            cells = cells_of(y, self.quality, noise_level, self.top, self.left)
             known[y] = noise_level, cells
         return cells.mean(v, r, error)
 

@@ -79,6 +79,11 @@ def cosines() -> Tensor:
         return d
 
 
-def whole_blocks(x: Tensor, side: int) -> Tensor:
-    """The picture continued by its last pixels to multiples of `side`, as an encoder does."""
-    return F.pad(x, (0, -x.shape[-1] % side, 0, -x.shape[-2] % side), mode="replicate")
+def whole_blocks(x: Tensor, side: int, before: tuple[int, int] = (0, 0)) -> Tensor:
+    """The picture continued by its last pixels to multiples of `side`, as an encoder does.
+
+    before: rows and columns to continue it by at the top and at the left, where it was cropped.
+    """
+    top, left = before
+    below, right = -(x.shape[-2] + top) % side, -(x.shape[-1] + left) % side
+    return F.pad(x, (left, right, top, below), mode="replicate")

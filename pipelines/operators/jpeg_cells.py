@@ -24,9 +24,10 @@ Belief and noise are the same for all coefficients of a plane, since the transfo
 colour differences move less than luma (`SHARE`). In a block that the picture's border cuts, the
 file's own continuation is not known: part of the quantisation's error counts as noise there.
 
-Colour differences are stored at half resolution, or whole (4:4:4); decoders enlarge them by a
-triangle filter, a few by repeating. Of the three the one is taken whose coefficients lie nearest to
-multiples of their steps.
+Colour differences are stored at half resolution (4:2:0), at half the width (4:2:2) or whole
+(4:4:4); decoders enlarge them by a triangle filter, a few by repeating. Of these ways the one is
+taken whose coefficients lie nearest to multiples of their steps. Where a picture was cropped since
+it was saved its blocks begin elsewhere, and those of colour in one of four places that luma allows.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from torch import Tensor
 
 from .jpeg_blocks import (
     COLOURS,
+    SIDE,
     coefficients,
     colours_of,
     plane_of,
@@ -49,6 +51,13 @@ from .jpeg_blocks import (
 )
 
 MACRO = 16  # pixels: two blocks, since colour is stored at half resolution
+WAYS = {  # how colour was enlarged -> rows and columns of pixels for each one stored
+    "triangle": (2, 2),
+    "repeated": (2, 2),
+    "whole": (1, 1),
+    "triangle, wide": (1, 2),
+    "repeated, wide": (1, 2),
+}
 SHARE = (1.0, 0.5, 0.5)  # of r, by which Y, Cb and Cr are off
 ROUNDS = 12  # to undo a triangle filter; its weakest frequency keeps a quarter
 CLEARLY = 0.9  # of the deviation from multiples, below which another way of colour is believed
@@ -62,13 +71,15 @@ class Cells:
     """The cells of one batch of measured pictures.
 
     middles, widths, steps: n, w and q of Y, Cb and Cr, (B, n, m, 8, 8); q is (8, 8).
-    whole: whether colour was stored at full size.
+    smaller: rows and columns of pixels for each one of stored colour. before: rows and columns of
+    the first blocks that lie above the picture and left of it.
     """
 
     middles: tuple[Tensor, ...]
     widths: tuple[Tensor, ...]
     steps: tuple[Tensor, ...]
-    whole: bool
+    smaller: tuple[int, int] = (2, 2)
+    before: tuple[int, int] = (0, 0)
 
     def mean(self, v: Tensor, r: float, error: Tensor | None = None) -> Tensor:
         """E[v | the cells], (B, 3, H, W) in [-1, 1], for v ~ N(v, r^2).
@@ -81,43 +92,64 @@ class Cells:
         for k, (c, example) in enumerate(zip(self.blocks(v), examples, strict=True)):
             std = c.new_tensor(127.5 * SHARE[k] * r)
             if example is not None:
-                white = 127.5 * math.hypot(*COLOURS[k]) / (2 if self.halves(k) else 1)
+                white = 127.5 * math.hypot(*COLOURS[k]) / math.prod(self.shrink(k)) ** 0.5
                 std = std * (example.square().mean((0, 1, 2)).sqrt() / white).clamp(min=1e-4)
             d = plane_of(shift(c, self.middles[k], self.widths[k], self.steps[k], std))
-            if self.halves(k):
-                d = d.repeat_interleave(2, -1).repeat_interleave(2, -2)
-            moved.append(d)
-        height, width = v.shape[-2:]
-        return v + colours_of(torch.stack(moved, 1))[..., :height, :width]
+            down, right = self.shrink(k)
+            moved.append(d.repeat_interleave(right, -1).repeat_interleave(down, -2))
+        (height, width), (top, left) = v.shape[-2:], self.before
+        change = colours_of(torch.stack(moved, 1))
+        return v + change[..., top : top + height, left : left + width]
 
     def blocks(self, v: Tensor) -> list[Tensor]:
         """The coefficients of Y, Cb and Cr as a file would store them, but for rounding."""
-        planes = planes_of(whole_blocks(v, MACRO)).unbind(1)
-        return [coefficients(halved(p) if self.halves(k) else p) for k, p in enumerate(planes)]
+        planes = planes_of(whole_blocks(v, MACRO, self.before)).unbind(1)
+        return [coefficients(halved(p, self.shrink(k))) for k, p in enumerate(planes)]
 
-    def halves(self, k: int) -> bool:
-        """Whether plane k is stored at half resolution."""
-        return k > 0 and not self.whole
+    def shrink(self, k: int) -> tuple[int, int]:
+        """Rows and columns of pixels for each one of plane k."""
+        return self.smaller if k else (1, 1)
 
 
-def cells_of(y: Tensor, quality: int, noise_level: float) -> Cells:
-    """The cells that pictures y, (B, 3, H, W) in [-1, 1], decoded from JPEG, tell of."""
+def cells_of(
+    y: Tensor, quality: int, noise_level: float, top: int = 0, left: int = 0
+) -> Cells:
+    """The cells that pictures y, (B, 3, H, W) in [-1, 1], decoded from JPEG, tell of.
+
+    top, left: rows and columns before the first whole block, 0 to 7.
+    """
     luma, chroma = (table.to(y) for table in tables(quality))
-    planes, s = planes_of(whole_blocks(y, MACRO)), 127.5 * noise_level
-    ways = {
-        name: [coefficients(stored(plane, name)) for plane in (planes[:, 1], planes[:, 2])]
-        for name in ("triangle", "repeated", "whole")
-    }
-    off = {name: deviation(pair, chroma) for name, pair in ways.items()}
-    way = min(off, key=lambda name: off[name] if name == "triangle" else off[name] / CLEARLY)
-    steps, whole = (luma, chroma, chroma), way == "whole"
-    cut = [outside(y, side) for side in (8, *(8 if whole else MACRO,) * 2)]
+    s, steps = 127.5 * noise_level, (luma, chroma, chroma)
+    way, before, pair = colour_stored(y, chroma, top, left)
+    planes = planes_of(whole_blocks(y, MACRO, before))
+    smaller = WAYS[way]
+    cut = [outside(y, before, sides) for sides in ((1, 1), smaller, smaller)]
     found = [
         multiples(c, q, (s**2 + part * q.square() / 12).sqrt())
-        for c, q, part in zip((coefficients(planes[:, 0]), *ways[way]), steps, cut, strict=True)
+        for c, q, part in zip((coefficients(planes[:, 0]), *pair), steps, cut, strict=True)
     ]
     middles, widths = zip(*found, strict=True)
-    return Cells(middles, widths, steps, whole)
+    return Cells(middles, widths, steps, smaller, before)
+
+
+def colour_stored(
+    y: Tensor, steps: Tensor, top: int, left: int
+) -> tuple[str, tuple[int, int], list[Tensor]]:
+    """How colour was stored and where its blocks begin, and its coefficients.
+
+    The first of `WAYS` and of the places that luma's blocks allow, unless another is clearly
+    nearer to multiples. A picture that was not cropped begins with a block of colour.
+    """
+    cropped = (0, SIDE) if top or left else (0,)
+    rows, columns = ([(-at - more) % MACRO for more in cropped] for at in (top, left))
+    found: list[tuple[float, str, tuple[int, int], list[Tensor]]] = []
+    for before in ((a, b) for a in rows for b in columns):
+        planes = planes_of(whole_blocks(y, MACRO, before))
+        for way in WAYS:
+            pair = [coefficients(stored(planes[:, k], way)) for k in (1, 2)]
+            off = deviation(pair, steps)
+            found.append((off / CLEARLY if found else off, way, before, pair))
+    return min(found, key=lambda each: each[0])[1:]
 
 
 def shift(c_hat: Tensor, n: Tensor, w: Tensor, q: Tensor, r: Tensor) -> Tensor:
@@ -159,25 +191,27 @@ def multiples(c: Tensor, q: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
 def stored(plane: Tensor, way: str) -> Tensor:
     """A colour difference, (B, H, W), as it was stored, if it was enlarged in that way."""
-    if way == "whole":
+    smaller = WAYS[way]
+    if smaller == (1, 1):
         return plane
-    target = halved(plane)
-    if way == "repeated":
+    target = halved(plane, smaller)
+    if way.startswith("repeated"):
         return target
     small = target
     for _ in range(ROUNDS):
-        small = small + target - halved(doubled(small))
+        small = small + target - halved(doubled(small, smaller), smaller)
     return small
 
 
-def halved(plane: Tensor) -> Tensor:
-    """Means of 2 x 2."""
-    return F.avg_pool2d(plane, 2)
+def halved(plane: Tensor, smaller: tuple[int, int]) -> Tensor:
+    """Means of so many rows and columns."""
+    return F.avg_pool2d(plane, smaller) if smaller != (1, 1) else plane
 
 
-def doubled(plane: Tensor) -> Tensor:
-    """Enlarged twice by the triangle filter, 3/4 and 1/4 along each axis."""
-    return F.interpolate(plane[:, None], scale_factor=2, mode="bilinear")[:, 0]
+def doubled(plane: Tensor, smaller: tuple[int, int]) -> Tensor:
+    """Enlarged by the triangle filter, 3/4 and 1/4 along each axis that is twice as long."""
+    factors = (float(smaller[0]), float(smaller[1]))
+    return F.interpolate(plane[:, None], scale_factor=factors, mode="bilinear")[:, 0]
 
 
 def deviation(pair: list[Tensor], q: Tensor) -> float:
@@ -186,11 +220,12 @@ def deviation(pair: list[Tensor], q: Tensor) -> float:
     return math.sqrt(sum(float(square) for square in squares))
 
 
-def outside(y: Tensor, side: int) -> Tensor:
-    """The share of each block of `side` pixels that lies beyond the picture, (n, m, 1, 1)."""
+def outside(y: Tensor, before: tuple[int, int], smaller: tuple[int, int]) -> Tensor:
+    """The share of each block that lies beyond the picture, (n, m, 1, 1)."""
     shares = []
-    for size in y.shape[-2:]:
-        whole = size + -size % MACRO
-        inside = (torch.arange(whole, device=y.device) < size).to(y).view(-1, side).mean(1)
+    for size, first, times in zip(y.shape[-2:], before, smaller, strict=True):
+        whole = size + first + -(size + first) % MACRO
+        at = torch.arange(whole, device=y.device)
+        inside = ((at >= first) & (at < first + size)).to(y).view(-1, SIDE * times).mean(1)
         shares.append(inside)
     return 1 - (shares[0][:, None] * shares[1])[..., None, None]
