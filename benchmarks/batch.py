@@ -149,12 +149,12 @@ def overhead(place: Path, count: int = 9) -> dict[str, float]:
 
     Loading and saving count as beside. From the first result to the last, so without the start.
     """
-    from undegrade.headless.batch import driver, memory, worker
+    from undegrade.headless.batch import driver, in_memory, worker
     from undegrade.headless.cli import main
 
     spent, marks = [0.0], []
 
-    class Timed(memory.Collector):
+    class Timed(in_memory.Collector):
         def started(self, node: Any) -> None:
             super().started(node)
             self.counts = node.type not in ("LoadImage", "SaveImage")

@@ -41,11 +41,12 @@ from .posterior.updates import (
 )
 from .priors import LoadDiffusersPrior, LoadPixelPrior, MultiResolution
 from .regions.calibration import CalibrateRegions
+from .regions.injection import FeatureInjectionNode, LoadFeatureInjection
+from .regions.policy import StepPolicyNode
 from .regions.regressor import LoadRegionEntropyRegressor
-from .regions.sampler import FeatureInjectionNode, RegionAdaptiveSampler, StepPolicyNode
+from .regions.sampler import RegionAdaptiveSampler
 from .regions.stablesr import StableSRModule
 from .regions.stock_sampler import RegionAdaptiveSamplerStock
-from .regions.trained_injection import LoadFeatureInjection
 from .scores import MeasurementConsistency, ScoreRestoration
 from .tiles import TiledPriorNode, TileSplitter, TileStitcher
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..models.codec import Codec, Identity, preview
 from ..models.prior import WrappedPrior
 from ..pipelines.invsr.start_noise import StartNoise
 from ..pipelines.operators.contract import Operator
+from ..pipelines.operators.wrapped import WrappedOperator
 from .comfyui import host
 
 
@@ -79,83 +80,40 @@ class InterruptiblePrior(WrappedPrior):
 
 
 @dataclass(frozen=True, eq=False)
-class WatchedOperator(Operator):
-    """An operator that may be interrupted at every pass, for updates that take many."""
+class WatchedOperator(WrappedOperator):
+    """An operator that may be interrupted at every pass, for updates that take many.
 
-    operator: Operator
-
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
-        """The wrapped operator's, as is everything else here."""
-        return self.operator.linear
-
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
-        """Whether the last bit may become another picture."""
-        return self.operator.smooth
-
-    def of_sample(self, b: int, count: int) -> Operator:
-        """The wrapped operator's own, watched."""
-        return WatchedOperator(self.operator.of_sample(b, count))
-
-    @property
-    def structure(self) -> frozenset[str]:  # type: ignore[override]
-        """What is known of the matrix."""
-        return self.operator.structure
+    A chain's parts are not watched: they are quick.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """A(x)."""
         host.check_interrupted()
-        return self.operator(x)
+        return super().forward(x)
 
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """J v."""
         host.check_interrupted()
-        return self.operator.jvp(x, v)
+        return super().jvp(x, v)
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """A(x) and u -> J^T u."""
         host.check_interrupted()
-        return self.operator.vjp(x)
+        return super().vjp(x)
 
     def checked_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """The wrapped operator's."""
+        """`vjp`, held against `forward`."""
         host.check_interrupted()
-        return self.operator.checked_vjp(x)
+        return super().checked_vjp(x)
 
-    def surrogate(self, x: Tensor) -> Tensor:
-        """The stand-in."""
-        return self.operator.surrogate(x)
-
-    def split(self) -> tuple[Operator | None, Operator]:
-        """The chain's parts, not watched: they are quick."""
-        return self.operator.split()
-
-    @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        """Those it runs."""
-        return self.operator.networks
+    def of_sample(self, b: int, count: int) -> Operator:
+        """What it does to one sample, watched."""
+        return WatchedOperator(super().of_sample(b, count))
 
     def upsampled(self, factor: int) -> Operator | None:
         """A U, watched too."""
-        quicker = self.operator.upsampled(factor)
+        quicker = super().upsampled(factor)
         return WatchedOperator(quicker) if quicker else None
-
-    def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """(H, W) of the image."""
-        return self.operator.input_size(height, width)
-
-    def guess(self, y: Tensor) -> Tensor:
-        """A first image."""
-        return self.operator.guess(y)
-
-    def observe(self, y: Tensor) -> Tensor:
-        """y without what was not measured."""
-        return self.operator.observe(y)
-
-    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """(M_h, M_w)."""
-        return self.operator.matrices(height, width)
 
 
 @dataclass(frozen=True, eq=False)

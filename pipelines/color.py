@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .resizing import resized
+
 WAVELET_LEVELS = 5
 ADAIN_EPSILON = 1e-5  # added to variances of pictures in [0, 1]
 
@@ -39,14 +41,6 @@ def match_colors(image: Tensor, reference: Tensor, method: str, strength: float 
         )
     matched = METHODS[method](image, resized(reference, (image.shape[-2], image.shape[-1])))
     return torch.lerp(image, matched, strength)
-
-
-def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) -> (B, C, *size) by bicubic interpolation with antialiasing; itself where the
-    size agrees. Values may overshoot at edges."""
-    if picture.shape[-2:] == size:
-        return picture
-    return F.interpolate(picture, size=size, mode="bicubic", antialias=True)
 
 
 def wavelet(image: Tensor, guide: Tensor) -> Tensor:

@@ -37,12 +37,6 @@ class Step:
     deterministic: Tensor
     size: tuple[int, int]
 
-    @property
-    def move(self) -> Tensor:
-        """(B,): mean((x0_hat - x0_y)^2) per sample, how far the measurement moved the
-        prediction."""
-        return (self.x0_hat - self.x0_y).square().flatten(1).mean(1)
-
 
 Trajectory = Sequence[Step]
 

@@ -20,7 +20,7 @@ from undegrade.models import feature_injection, noise_predictor
 from undegrade.models.known_files import BLURS, DIFFUSERS, STABLESR
 from undegrade.models.stablesr import read_module
 from undegrade.nodes.comfyui import guider_prior, host, struct_condition
-from undegrade.nodes.regions.trained_injection import FOLDER as INJECTIONS
+from undegrade.nodes.regions.injection import FOLDER as INJECTIONS
 
 FILE = "small.safetensors"
 QUICK = {

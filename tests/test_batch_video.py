@@ -12,7 +12,7 @@ from batch_runs import Calls, batch, files, manifest, workflow, write_pictures
 
 from undegrade.headless.batch import driver, video
 from undegrade.headless.batch.frames import LoadFrame, SaveFrame
-from undegrade.headless.batch.memory import Collector, Memory
+from undegrade.headless.batch.in_memory import Collector, Memory
 
 av = pytest.importorskip("av")
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from node_calls import call, photo
 
-from undegrade.pipelines.color import METHODS, low_band, match_colors, resized
+from undegrade.pipelines.color import METHODS, low_band, match_colors
+from undegrade.pipelines.resizing import resized
 
 every_method = pytest.mark.parametrize("method", list(METHODS))
 LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]

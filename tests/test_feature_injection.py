@@ -8,8 +8,8 @@ from undegrade.pipelines.adadiffsr.injection import (
     FeatureInjection,
     coefficient,
     enlargement,
-    low_pass,
 )
+from undegrade.pipelines.color import low_band
 from undegrade.pipelines.tiling import TileGrid
 
 GRID = TileGrid(48, 72, 32, 12)
@@ -49,13 +49,13 @@ def test_the_blur_is_five_a_trous_levels(draw):
         reach, kernel = 2**level, (taps[:, None] * taps[None])[None, None].expand(3, 1, -1, -1)
         padded = F.pad(expected, (reach,) * 4, mode="replicate")
         expected = F.conv2d(padded, kernel, groups=3)
-    torch.testing.assert_close(low_pass(x), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(low_band(x), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_scale_zero_draws_the_colours(draw):
     x, z_lr, alpha = draw(2, 3, 32, 32), draw(2, 3, 32, 32), torch.tensor([1.0, 0.85]).double()
     held = FeatureInjection(strength=0.3, scale=0)(x, z_lr, alpha, GRID, [0, 1])
-    expected = x + 0.3 * alpha.float().view(2, 1, 1, 1) * low_pass(z_lr - x)
+    expected = x + 0.3 * alpha.float().view(2, 1, 1, 1) * low_band(z_lr - x)
     torch.testing.assert_close(held, expected)
 
 

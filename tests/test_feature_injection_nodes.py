@@ -16,7 +16,7 @@ from undegrade.models.weights import UnsupportedWeightsError
 from undegrade.nodes.comfyui import guider_prior, host, struct_condition
 from undegrade.nodes.comfyui.model_patches import GAINS, TILES
 from undegrade.nodes.regions import stablesr
-from undegrade.nodes.regions.trained_injection import FOLDER, LoadFeatureInjection
+from undegrade.nodes.regions.injection import FOLDER, LoadFeatureInjection
 from undegrade.pipelines.adadiffsr.information_gain import Evaluation, WeightFree, closed_form
 from undegrade.pipelines.adadiffsr.step_policy import StepPolicy
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from node_calls import WIDGETS, inputs_of
 from PIL import Image
+from test_switch import OFFICIAL_THRESHOLDS
 
 from undegrade import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from undegrade.models.registry import ARCHITECTURES
 from undegrade.pipelines.subdaps.options import SamplerOptions
-from undegrade.pipelines.subdaps.switch import OFFICIAL_THRESHOLDS
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 DOCS = WEB / "docs"

@@ -11,8 +11,8 @@ from undegrade.models.noise_table import stable_diffusion_sigmas
 from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.nodes.comfyui import host
 from undegrade.nodes.images import to_pixels
-from undegrade.pipelines.color import resized
 from undegrade.pipelines.invsr.sampler import bicubic
+from undegrade.pipelines.resizing import resized
 
 NODE = "UndegradeInversionSampler"
 

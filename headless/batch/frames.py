@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..stock.files import CHANNELS, NO_MASK, LoadImage, LoadImageMask, SaveImage
 from .coding import WHITE
-from .memory import FrameSource
+from .in_memory import FrameSource
 
 
 class LoadFrame(LoadImage):

@@ -16,8 +16,8 @@ from ..graph import Graph, WorkflowError
 from ..pack import Pack
 from ..validation import validate
 from .frames import NODES
+from .in_memory import Collector, Memory
 from .lockstep import SharedPrior, run_together
-from .memory import Collector, Memory
 from .plan import Job, Plan
 
 

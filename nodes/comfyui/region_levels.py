@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from ...models.noise_table import stable_diffusion_sigmas
-from ...pipelines.adadiffsr.information_gain import InformationGain, Spans, WeightFree, closed_form
 from ...pipelines.adadiffsr.step_policy import StepPolicy
-from ...pipelines.adadiffsr.trained_gain import GainMaps, TrainedGain, trained_spans
+from ...pipelines.adadiffsr.trained_gain import GainMaps
 
 PIXELS = 8  # of a picture along a latent pixel, as ComfyUI counts them everywhere
 
@@ -49,20 +48,12 @@ def half_of(sampling: Any, flow: bool) -> float:
     return table[len(table) // 2].item()
 
 
-def information(
-    regressor: GainMaps | None, policy: StepPolicy, sigmas: Tensor
-) -> tuple[InformationGain, Spans, StepPolicy]:
-    """What tells how much regions gain, its spans, and the policy with them.
-
-    A policy's calibration may be of the same levels in another precision.
-    """
+def on_grid(policy: StepPolicy, sigmas: Tensor) -> StepPolicy:
+    """The policy; its calibration may be of the same levels in another precision."""
     levels, known = tuple(sigmas.tolist()), policy.spans
     if known and len(known.sigmas) == len(levels) and all(map(near, known.sigmas, levels)):
-        policy = replace(policy, spans=replace(known, sigmas=levels))
-    if regressor is not None:
-        return TrainedGain(regressor), trained_spans(regressor, sigmas), policy
-    spans = policy.spans or closed_form(sigmas, PIXELS)
-    return WeightFree(spans), spans, policy
+        return replace(policy, spans=replace(known, sigmas=levels))
+    return policy
 
 
 def check_regressor(regressor: GainMaps, name: str, channels: int, flow: bool) -> None:

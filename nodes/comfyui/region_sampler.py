@@ -30,7 +30,7 @@ from ...pipelines.adadiffsr.regions import RegionOptions, Task
 from ...pipelines.adadiffsr.report import report
 from ...pipelines.adadiffsr.sampler import RegionRun
 from ...pipelines.adadiffsr.step_policy import THRESHOLD, StepPolicy
-from ...pipelines.adadiffsr.trained_gain import GainMaps
+from ...pipelines.adadiffsr.trained_gain import GainMaps, information
 from ...pipelines.out_of_memory import out_of_memory
 from ...pipelines.tiling import TileGrid, check_tile
 from . import host
@@ -38,7 +38,7 @@ from .guider_prior import load_network
 from .model_patches import GAINS, TILES, one_level, refuse_caches, refuse_canvas_bound
 from .model_weights import outside_derivatives
 from .prior_from_guider import levels_of, native_size
-from .region_levels import PIXELS, check_regressor, checked, half_of, information
+from .region_levels import PIXELS, check_regressor, checked, half_of, on_grid
 from .tiled_conditioning import Cutter, TiledConditioning, boundaries, has_hooks
 from .wall import freed, outside
 
@@ -118,7 +118,8 @@ class RegionSampler:
 
     def run_of(self, task: Task, asked: Asked) -> RegionRun:
         """The run."""
-        gain, spans, policy = information(self.regressor, self.policy, task.sigmas)
+        policy = on_grid(self.policy, task.sigmas)
+        gain, spans = information(self.regressor, policy.spans, task.sigmas, PIXELS)
         run = RegionRun(
             asked, task, policy, gain, spans, self.options, self.injection, self.tiles_per_call
         )
@@ -186,7 +187,7 @@ class Asked:
         assert self.run is not None
         regions, policy = self.run.regions, self.run.policy
         tau = policy.threshold / THRESHOLD / len(self.run.levels)
-        return torch.tensor([[regions[k].rise / tau, regions[k].gain / tau] for k in tiles])
+        return torch.tensor([[regions[k].rise / tau, regions[k].sharper / tau] for k in tiles])
 
     def free(self, canvas: Tensor, sigma: Tensor, tiles: Sequence[int]) -> Tensor:
         """1 where these tiles may change. canvas: the mask of the whole canvas."""

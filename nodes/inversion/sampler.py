@@ -11,7 +11,6 @@ from torch import Tensor
 from ...models.codec import Codec
 from ...models.prior import Prior
 from ...pipelines.adadiffsr.base_grid import table_of
-from ...pipelines.color import resized
 from ...pipelines.invsr.sampler import (
     InversionOptions,
     invert,
@@ -26,6 +25,7 @@ from ...pipelines.invsr.steps import InversionSteps
 from ...pipelines.large_states import in_tiles
 from ...pipelines.level import picture
 from ...pipelines.noise import Noise, per_sample_noise
+from ...pipelines.resizing import resized
 from ...pipelines.schedule import Schedule
 from ...pipelines.step import Step
 from ...pipelines.tiling import TileGrid

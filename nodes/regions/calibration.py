@@ -21,7 +21,8 @@ from ..comfyui import host
 from ..latents import encode
 from ..watched import WatchedPrior
 from ..widgets import socket, widgets_of
-from .sampler import CATEGORY, TILES_PER_CALL, check_sockets, task_of
+from .policy import CATEGORY
+from .sampler import TILES_PER_CALL, check_sockets, task_of
 
 KEPT = 16  # calibrations of this process
 _kept: OrderedDict[str, Curves] = OrderedDict()

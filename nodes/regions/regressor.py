@@ -7,7 +7,7 @@ from typing import Any
 from ...models.region_regressor import BUILT_IN_REGRESSOR, RegionRegressor, load_region_regressor
 from ..comfyui import host
 from ..priors import BUILT_IN_NAME
-from .sampler import CATEGORY
+from .policy import CATEGORY
 
 FOLDER = "region_regressors"
 

@@ -1,4 +1,4 @@
-"""Region-adaptive sampling: the policy, the injection and the sampler."""
+"""Region-adaptive sampling with this pack's own priors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from ...models.codec import Codec, LatentCodec, preview
 from ...models.prior import Prior
 from ...models.registry import networks_of
 from ...pipelines.adadiffsr.base_grid import BaseGrid, half_sigma
-from ...pipelines.adadiffsr.information_gain import InformationGain, Spans, WeightFree, closed_form
 from ...pipelines.adadiffsr.injection import FeatureInjection, Injection
 from ...pipelines.adadiffsr.regions import RegionOptions, Task
 from ...pipelines.adadiffsr.report import report, work_map
 from ...pipelines.adadiffsr.sampler import RegionRun
 from ...pipelines.adadiffsr.step_policy import StepPolicy
-from ...pipelines.adadiffsr.trained_gain import GainMaps, TrainedGain, trained_spans
+from ...pipelines.adadiffsr.trained_gain import GainMaps, information
 from ...pipelines.noise import per_sample_noise
 from ...pipelines.tiling import TileGrid
 from ..comfyui import host
@@ -27,9 +26,9 @@ from ..images import to_latent, to_mask, to_preview
 from ..latents import read_latent
 from ..tiles import PictureTiles
 from ..watched import WatchedPrior
-from ..widgets import SEED, expect, options_node, socket, widgets_of
+from ..widgets import SEED, expect, socket, widgets_of
+from .policy import CATEGORY
 
-CATEGORY = "Undegrade/regions"
 TILES_PER_CALL = (
     "INT",
     {
@@ -41,37 +40,6 @@ TILES_PER_CALL = (
     },
 )
 
-StepPolicyNode = options_node(
-    StepPolicy,
-    {
-        "CATEGORY": CATEGORY,
-        "RETURN_TYPES": ("STEP_POLICY",),
-        "RETURN_NAMES": ("policy",),
-        "OUTPUT_TOOLTIPS": ("How many steps each region gets.",),
-    },
-    "Says how many of the base grid's steps each region may skip, and when it is done (AdaDiffSR). "
-    "Use it to choose the paper's classes, another error budget, or adaptive start.",
-    "AdaDiffSR",
-    "adaptive steps",
-    "early exit",
-    "skip steps",
-)
-FeatureInjectionNode = options_node(
-    FeatureInjection,
-    {
-        "CATEGORY": CATEGORY,
-        "RETURN_TYPES": ("FEATURE_INJECTION",),
-        "RETURN_NAMES": ("injection",),
-        "OUTPUT_TOOLTIPS": ("How strongly regions are held to the degraded picture.",),
-    },
-    "Holds every prediction to the degraded picture, more where a region is growing sharper "
-    "(AdaDiffSR's progressive feature injection, in a form without trained weights).",
-    "AdaDiffSR",
-    "ILVR",
-    "PFJ",
-    "fidelity",
-    "tile control",
-)
 
 
 class RegionAdaptiveSampler:
@@ -141,7 +109,9 @@ class RegionAdaptiveSampler:
         solver = RegionOptions(**{k: options.pop(k) for k in widgets_of(RegionOptions)})
         sigmas = BaseGrid(**options).sigmas(prior.spec)
         chosen, codec = policy or StepPolicy(), prior.codec
-        gain, spans = information(regressor, prior, sigmas, chosen)
+        if regressor is not None:
+            regressor.check(prior)
+        gain, spans = information(regressor, chosen.spans, sigmas, prior.codec.factor)
         with host.running(prior) as device:
             if network := getattr(regressor, "network", None):
                 host.place([*networks_of(prior), network], device)
@@ -166,17 +136,6 @@ class RegionAdaptiveSampler:
         if grid.picture:
             mask = mask[..., : grid.picture.height, : grid.picture.width]
         return to_latent(z), to_mask(mask), report(run)
-
-
-def information(
-    regressor: GainMaps | None, prior: Prior, sigmas: Tensor, policy: StepPolicy
-) -> tuple[InformationGain, Spans]:
-    """What tells how much regions gain, and its spans: those of a regressor are of its training."""
-    if regressor is None:
-        spans = policy.spans or closed_form(sigmas, prior.codec.factor)
-        return WeightFree(spans), spans
-    regressor.check(prior)
-    return TrainedGain(regressor), trained_spans(regressor, sigmas)
 
 
 def check_sockets(prior: Any, policy: Any, injection: Any, regressor: Any = None) -> None:

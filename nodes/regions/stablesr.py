@@ -17,7 +17,7 @@ from ..comfyui.guider_prior import available
 from ..comfyui.struct_condition import computing_dtype, patched, patcher_of
 from ..published import published_files, published_path
 from ..widgets import expect, socket
-from .sampler import CATEGORY
+from .policy import CATEGORY
 
 host.register_folder(STABLESR)
 

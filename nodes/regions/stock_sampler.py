@@ -14,7 +14,8 @@ from ..comfyui.guider_prior import available
 from ..comfyui.region_levels import PIXELS
 from ..comfyui.region_sampler import RegionSampler
 from ..widgets import expect, socket, widgets_of
-from .sampler import CATEGORY, TILES_PER_CALL
+from .policy import CATEGORY
+from .sampler import TILES_PER_CALL
 
 
 @dataclass(frozen=True)

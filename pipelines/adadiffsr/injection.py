@@ -10,7 +10,7 @@ prior: the prediction itself is drawn to the degraded picture,
 so that a region that is growing sharper is held more tightly, and one that is losing detail less.
 What the degraded picture z_lr says is either
 
-    scale 0:  LP(z_lr - x0_hat), colours and large shapes, LP a blur of five a-trous levels;
+    scale 0:  LP(z_lr - x0_hat), colours and large shapes, LP = `color.low_band`;
     scale s:  z_lr - K x0_hat, K the reduction by s and the bicubic enlargement that made z_lr:
               all that a picture enlarged s times can show, as in ILVR (arXiv 2108.02938).
 
@@ -28,11 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..color import low_band
 from ..options import Options, option
 from ..step import column
 from ..tiling import TileGrid
 
-LEVELS = 5
 SWING = 0.15  # k: how much alpha moves
 
 
@@ -81,7 +81,7 @@ class FeatureInjection(Options):
         """See `Injection`. Strength 0 gives x0_hat back."""
         if not self.strength:
             return x0_hat
-        pull = low_pass(z_lr - x0_hat)
+        pull = low_band(z_lr - x0_hat)
         if self.scale:
             seen = [self._shown(x, grid, k) for x, k in zip(x0_hat, tiles, strict=True)]
             pull = z_lr - torch.stack(seen)
@@ -109,18 +109,3 @@ def enlargement(length: int, start: int, tile: int, scale: int) -> Tensor:
     whole = F.interpolate(reduced, size=(length, tile), mode="bicubic")[0, 0]
     window = whole[start : start + tile]
     return window / window.sum(1, keepdim=True)
-
-
-def low_pass(x: Tensor) -> Tensor:
-    """LP: five a-trous levels of [1 2 1] / 4 along both sides, replicated borders, same shape.
-
-    Sums of shifted copies: a convolution's rounding would depend on the batch.
-    """
-    height, width = x.shape[-2:]
-    for level in range(LEVELS):
-        reach = 2**level
-        p = F.pad(x, (reach, reach, 0, 0), mode="replicate")
-        x = (p[..., :width] + 2 * x + p[..., 2 * reach :]) / 4
-        p = F.pad(x, (0, 0, reach, reach), mode="replicate")
-        x = (p[..., :height, :] + 2 * x + p[..., 2 * reach :, :]) / 4
-    return x

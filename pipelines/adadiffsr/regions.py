@@ -77,8 +77,8 @@ class Region:
     x0_hat: Tensor
     before: int = -1
     second: bool = False  # whether x0_hat may serve dpm++ 2m
-    gain: float = 0.0  # the last no-reference gain
-    rise: float = 0.0  # the last full-reference gain
+    rise: float = 0.0  # g^F, the last full-reference gain
+    sharper: float = 0.0  # g^N, the last no-reference gain
     best: Tensor | None = None
     left: str = ""
     history: History = field(default_factory=History)

@@ -123,7 +123,7 @@ class RegionRun:
             at = self._place(region)
             rise, sharper = gains.full_reference[row].item(), gains.no_reference[row].item()
             verdict = self.policy.decide(region.history, rise, sharper, at, self.spans)
-            region.gain, region.rise = sharper, rise
+            region.sharper, region.rise = sharper, rise
             region.best = x0_hat if verdict.best else region.best
             here, target = region.node, self._target(region.node + verdict.skip, region.node)
             if here == self.last or verdict.leave:
@@ -150,7 +150,7 @@ class RegionRun:
         check_finite(x0_hat, sigma)
         if self.injection:
             tau = self.policy.threshold / THRESHOLD / len(self.levels)
-            alpha = [coefficient(r.gain, tau, self.levels[r.node] <= task.half) for r in regions]
+            alpha = [coefficient(r.sharper, tau, self.levels[r.node] <= task.half) for r in regions]
             tensor = torch.tensor(alpha, dtype=torch.float64)
             x0_hat = self.injection(x0_hat, z_lr, tensor, task.grid, chosen)
         befores = [n if r.before < 0 else r.before for n, r in zip(nodes, regions, strict=True)]

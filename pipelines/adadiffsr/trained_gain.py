@@ -20,7 +20,15 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from ...models.prior import Prior
-from .information_gain import Evaluation, Gain, Spans, upper
+from .information_gain import (
+    Evaluation,
+    Gain,
+    InformationGain,
+    Spans,
+    WeightFree,
+    closed_form,
+    upper,
+)
 
 SLACK = 1.01  # how far a run may go beyond the noise levels of the training
 
@@ -91,6 +99,21 @@ class TrainedGain:
             for one, span in zip(maps.unbind(1), self.regressor.trained.spans, strict=True)
         )
         return Gain(full, none)
+
+
+def information(
+    regressor: GainMaps | None, spans: Spans | None, sigmas: Tensor, factor: int
+) -> tuple[InformationGain, Spans]:
+    """What tells how much regions gain, and a hard region's spans.
+
+    A regressor, with those of its training; else the weight-free one with `spans`, those of a
+    calibration, or with `closed_form` ones. sigmas: (N,) descending, the base grid. factor: the
+    codec's.
+    """
+    if regressor is not None:
+        return TrainedGain(regressor), trained_spans(regressor, sigmas)
+    spans = spans or closed_form(sigmas, factor)
+    return WeightFree(spans), spans
 
 
 def trained_spans(regressor: GainMaps, sigmas: Tensor) -> Spans:

@@ -18,7 +18,6 @@ away where tiles overlap.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -27,6 +26,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..level import canvas_size
 from ..noise import Noise
 from ..operators.canvas import pad_reflect
 from ..options import Options, option
@@ -124,7 +124,7 @@ def predict_start(
             f"{SMALLEST} pixels."
         )
     grid = tiles_of(predictor, height, width, tile, overlap)
-    canvas = pad_reflect(lr, *canvas_of(predictor, height, width))
+    canvas = pad_reflect(lr, *canvas_size((height, width), predictor.multiple_of))
     level = torch.full((1,), sigma, device=lr.device)
     parts = grid.windows(canvas) if grid else canvas
     stream = (torch.cat(predictor.predict(part[None], level), 1)[0] for part in parts)
@@ -151,18 +151,13 @@ def calls_of(predictor: StartNoise, lr: Tensor, tile: int = 192, overlap: int = 
     return lr.shape[0] * (grid.count if grid else 1)
 
 
-def canvas_of(predictor: StartNoise, height: int, width: int) -> tuple[int, int]:
-    """Sides of the picture continued to multiples of what the network needs."""
-    unit = predictor.multiple_of
-    return math.ceil(height / unit) * unit, math.ceil(width / unit) * unit
-
-
 def tiles_of(
     predictor: StartNoise, height: int, width: int, tile: int, overlap: int
 ) -> TileGrid | None:
     """The predictor's tiles on its canvas; None where one pass covers it. Raises `ValueError` for
     tiles that do not fit."""
-    unit, sides = predictor.multiple_of, canvas_of(predictor, height, width)
+    unit = predictor.multiple_of
+    sides = canvas_size((height, width), unit)
     if tile == 0 or max(sides) <= tile:
         return None
     if tile % unit or overlap % unit or overlap >= tile:

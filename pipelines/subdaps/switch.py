@@ -17,15 +17,6 @@ from ..noise import per_sample_noise
 from ..options import Options, option
 from ..updates.update import MeasurementUpdate, Surroundings
 
-OFFICIAL_THRESHOLDS = {
-    "inpainting": 1e-5,
-    "super-resolution": 1e-5,
-    "HDR": 1e-5,
-    "Gaussian deblurring": 1e-4,
-    "nonlinear deblurring": 1e-4,
-    "motion deblurring": 3e-4,
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Updated:

@@ -101,7 +101,7 @@ def networks_of_the_pack() -> None:
     small.pack()
     from undegrade.models import feature_injection, kernel_embedding, noise_predictor
     from undegrade.models.stablesr import read_module
-    from undegrade.nodes.regions.trained_injection import FOLDER, WRITTEN
+    from undegrade.nodes.regions.injection import FOLDER, WRITTEN
 
     with torch.device("meta"):
         blur = kernel_embedding.KernelWizard()

@@ -1,17 +1,36 @@
-"""Progressive feature injection with trained weights, for StableSR Module."""
+"""Progressive feature injection: without weights for any prior, with trained ones for StableSR."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ...models.feature_injection import TrainedInjection, read_injection
+from ...pipelines.adadiffsr.injection import FeatureInjection
 from ..comfyui import host
-from .sampler import CATEGORY
+from ..widgets import options_node
+from .policy import CATEGORY
 
 FOLDER = "feature_injections"
 WRITTEN = "injection.safetensors"  # by the training
 
 host.register_folder(FOLDER)
+
+FeatureInjectionNode = options_node(
+    FeatureInjection,
+    {
+        "CATEGORY": CATEGORY,
+        "RETURN_TYPES": ("FEATURE_INJECTION",),
+        "RETURN_NAMES": ("injection",),
+        "OUTPUT_TOOLTIPS": ("How strongly regions are held to the degraded picture.",),
+    },
+    "Holds every prediction to the degraded picture, more where a region is growing sharper "
+    "(AdaDiffSR's progressive feature injection, in a form without trained weights).",
+    "AdaDiffSR",
+    "ILVR",
+    "PFJ",
+    "fidelity",
+    "tile control",
+)
 
 
 class LoadFeatureInjection:
