@@ -15,14 +15,7 @@ from .degradation.measurement import (
     MeasurementFromImage,
     RandomMaskNode,
 )
-from .degradation.operators import (
-    ComposeNode,
-    DownscaleNode,
-    HDRClipNode,
-    InpaintingMaskNode,
-    JPEGNode,
-    PhaseRetrievalNode,
-)
+from .degradation.operators import OPERATOR_NODES, ComposeNode, InpaintingMaskNode
 from .degradation.real_world import RealWorldDegradationNode
 from .inversion.predictor import InversionSigmas, LoadNoisePredictor, PredictedNoiseNode
 from .inversion.sampler import InversionSampler
@@ -56,16 +49,13 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradePriorFromGuider": (PriorFromGuider, "Prior From Guider"),
     "UndegradeMultiResolutionPrior": (MultiResolution, "Multi-Resolution Prior"),
     "UndegradeTiledPrior": (TiledPriorNode, "Tiled Prior"),
-    "UndegradeDownscale": (DownscaleNode, "Downscale"),
+    **OPERATOR_NODES,
     "UndegradeGaussianBlur": (GaussianBlurNode, "Gaussian Blur"),
     "UndegradeMotionBlur": (MotionBlurNode, "Motion Blur"),
     "UndegradeKernelBlur": (KernelBlurNode, "Kernel Blur"),
     "UndegradeEstimateBlurKernel": (EstimateBlurKernel, "Estimate Blur Kernel"),
     "UndegradeInpaintingMask": (InpaintingMaskNode, "Inpainting Mask"),
-    "UndegradeHDRClip": (HDRClipNode, "HDR Clip"),
     "UndegradeNonlinearBlur": (NonlinearBlurNode, "Nonlinear Blur"),
-    "UndegradePhaseRetrieval": (PhaseRetrievalNode, "Phase Retrieval"),
-    "UndegradeJPEG": (JPEGNode, "JPEG"),
     "UndegradeEstimateJPEGQuality": (EstimateJPEGQuality, "Estimate JPEG Quality"),
     "UndegradeComposeOperators": (ComposeNode, "Compose Operators"),
     "UndegradeRandomMask": (RandomMaskNode, "Random Mask"),

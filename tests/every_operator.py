@@ -5,18 +5,18 @@ from latent_codecs import Curved
 from test_nonlinear_blur import pseudo_weights
 
 from undegrade.models.kernel_embedding import kernel_wizard_of
+from undegrade.nodes.degradation.operators import OPERATORS as MENU
 from undegrade.pipelines.operators.blur import BORDERS, GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
 from undegrade.pipelines.operators.decode import ThroughDecoder
 from undegrade.pipelines.operators.downscale import Downscale
-from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.operators.jpeg import JPEG
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
 from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
-from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
 from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
+from undegrade.pipelines.operators.wrapped import WrappedOperator
 
 SIZE = (2, 3, 32, 48)
 
@@ -36,11 +36,10 @@ OPERATORS = {
     **{f"downscale {kernel}": lambda kernel=kernel: Downscale(2, kernel)
        for kernel in ("bicubic", "area", "bilinear")},
     "mask": lambda: Inpainting(seen()),
-    "hdr": HDRClip,
-    "jpeg": JPEG,
-    "phase": PhaseRetrieval,
+    **{name.removeprefix("Undegrade"): operator for name, (operator, _) in MENU.items()},
     "nonlinear": lambda: NonlinearBlur(kernel_wizard_of(pseudo_weights())),
     "upsample": lambda: NearestUpsample(2),
+    "wrapped": lambda: WrappedOperator(Crop(20, 30)),
     "crop": lambda: Crop(20, 30),
     "composed": lambda: Compose((GaussianBlur(), Downscale(2))),
     "composed, nonlinear": lambda: Compose((Downscale(2), JPEG())),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from undegrade.nodes.degradation.operators import OPERATORS as MENU
 from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
@@ -16,7 +17,6 @@ from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.operators.jpeg import JPEG
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
 from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
-from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
 from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
 
 
@@ -84,9 +84,7 @@ LINEAR = {
     "blur, then downscale": Case(lambda: Compose((GaussianBlur(std=1.2), Downscale(4))), (36, 32)),
 }
 NONLINEAR = {
-    "hdr": Case(HDRClip),
     "jpeg": Case(lambda: JPEG(quality=40)),
-    "phase retrieval": Case(PhaseRetrieval),
     "nonlinear blur": Case(lambda: NonlinearBlur(WaveNetwork(), seed=3)),
     "hdr through a level": Case(
         lambda: Compose((NearestUpsample(2), Crop(37, 31), HDRClip(gain=3.0))), (20, 16)
@@ -95,6 +93,7 @@ NONLINEAR = {
         lambda: Compose((KernelBlur(weights=kernel(5)), HDRClip(), Inpainting(mask(37, 31))))
     ),
 }
+NONLINEAR |= {title: Case(operator) for operator, title in MENU.values() if not operator.linear}
 CASES = LINEAR | NONLINEAR
 
 

@@ -1,5 +1,6 @@
 """The kernel-embedding network against official numbers, its loader, and the operator around it."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def pseudo_random(*shape, start=0.0):
     return (2 * (v - v.floor()) - 1).float().reshape(shape)
 
 
+@cache
 def pseudo_weights():
     """The tensors that the official network was given."""
     tensors = {}

@@ -1,5 +1,7 @@
-"""Degradation nodes: one per operator, made from the operator's own options where it has no
-others."""
+"""Degradation nodes: one per operator.
+
+A new one is its file in `pipelines/operators`, with its options and texts, and its line in
+`OPERATORS`, unless it asks for more than options. Its tests come with the line."""
 
 from __future__ import annotations
 
@@ -31,46 +33,16 @@ SHARED = {
     "OUTPUT_TOOLTIPS": (OPERATOR_TOOLTIP,),
 }
 
-DownscaleNode = options_node(
-    Downscale,
-    SHARED,
-    "A picture made smaller by any factor, antialiased. The measurement of super-resolution: "
-    "what is restored from a small picture is one that becomes it when made smaller.",
-    "super-resolution",
-    "upscale",
-    "enlarge",
-    "reduce",
-    "resize",
-    "low resolution",
-)
-HDRClipNode = options_node(
-    HDRClip,
-    SHARED,
-    "Contrast raised until highlights and shadows clip. Undoing it is high dynamic range recovery.",
-    "overexposure",
-    "clipping",
-    "high dynamic range",
-)
-JPEGNode = options_node(
-    JPEG,
-    SHARED,
-    "JPEG compression at a quality from 1 to 100. Repairing a picture needs the quality it was "
-    "saved with: Estimate JPEG Quality finds it.",
-    "compression",
-    "artifacts",
-    "blocking",
-    "ringing",
-    "repair JPEG",
-)
-PhaseRetrievalNode = options_node(
-    PhaseRetrieval,
-    SHARED,
-    "Only the magnitude of the padded picture's Fourier transform. Hard: draw several samples, "
-    "use the Langevin update, and keep the best.",
-    "Fourier",
-    "magnitude",
-    "diffraction",
-)
+OPERATORS = {  # node id -> (operator whose options are all there is to ask, title)
+    "UndegradeDownscale": (Downscale, "Downscale"),
+    "UndegradeHDRClip": (HDRClip, "HDR Clip"),
+    "UndegradePhaseRetrieval": (PhaseRetrieval, "Phase Retrieval"),
+    "UndegradeJPEG": (JPEG, "JPEG"),
+}
+OPERATOR_NODES = {
+    node_id: (options_node(operator, SHARED, operator.about, *operator.aliases), title)
+    for node_id, (operator, title) in OPERATORS.items()
+}
 
 
 class InpaintingMaskNode:

@@ -41,6 +41,18 @@ class Downscale(Options, Operator):
         "The antialiasing filter; bicubic is what the papers use.",
         choices=("bicubic", "area", "bilinear"),
     )
+    about: ClassVar[str] = (
+        "A picture made smaller by any factor, antialiased. The measurement of super-resolution: "
+        "what is restored from a small picture is one that becomes it when made smaller."
+    )
+    aliases: ClassVar[tuple[str, ...]] = (
+        "super-resolution",
+        "upscale",
+        "enlarge",
+        "reduce",
+        "resize",
+        "low resolution",
+    )
     structure: ClassVar[frozenset[str]] = frozenset({"separable"})
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,6 +20,11 @@ class HDRClip(Options, Operator):
     gain: float = option(
         2.0, "How many times the contrast was raised.", min=1.0, max=16.0, step=0.1
     )
+    about: ClassVar[str] = (
+        "Contrast raised until highlights and shadows clip. Undoing it is high dynamic range "
+        "recovery."
+    )
+    aliases: ClassVar[tuple[str, ...]] = ("overexposure", "clipping", "high dynamic range")
     linear: ClassVar[bool] = False
     smooth: ClassVar[bool] = False
     structure: ClassVar[frozenset[str]] = frozenset()

@@ -55,6 +55,17 @@ class JPEG(Options, Operator):
         max=7,
         advanced=True,
     )
+    about: ClassVar[str] = (
+        "JPEG compression at a quality from 1 to 100. Repairing a picture needs the quality it was "
+        "saved with: Estimate JPEG Quality finds it."
+    )
+    aliases: ClassVar[tuple[str, ...]] = (
+        "compression",
+        "artifacts",
+        "blocking",
+        "ringing",
+        "repair JPEG",
+    )
     linear: ClassVar[bool] = False
     smooth: ClassVar[bool] = False
     quantises: ClassVar[bool] = True

@@ -32,6 +32,11 @@ class PhaseRetrieval(Options, Operator):
         max=8.0,
         step=0.25,
     )
+    about: ClassVar[str] = (
+        "Only the magnitude of the padded picture's Fourier transform. Hard: draw several samples, "
+        "use the Langevin update, and keep the best."
+    )
+    aliases: ClassVar[tuple[str, ...]] = ("Fourier", "magnitude", "diffraction")
     linear: ClassVar[bool] = False
     smooth: ClassVar[bool] = False
 
