@@ -84,12 +84,16 @@ class Region:
     history: History = field(default_factory=History)
 
 
+Move = tuple[int, int, str, int]
+"""What became of one evaluation: tile, node, class, base steps to its next one, 0 at its last."""
+
+
 @dataclass(frozen=True)
 class Call:
-    """One network call. evaluated: (tile, node, class, base steps skipped to) of every sample."""
+    """One network call. evaluated: the move of every sample."""
 
     index: int
-    evaluated: tuple[tuple[int, int, str, int], ...]
+    evaluated: tuple[Move, ...]
 
 
 def log_ratio(sigma: float, following: float) -> float:

@@ -13,8 +13,8 @@ Image Super-Resolution" (ECCV 2024, arXiv 2410.17752).
 | PFJ               | `Injection`           | how strongly it is held to the degraded picture      |
 | stitching         | `TileGrid.stitch`     | Gaussian weights, once, at the end                   |
 
-One run is a heap of regions, the least advanced first, from which full batches are taken with a
-noise level for every sample; there is no common clock, so that batches stay full although regions
+Regions go in `Order`, the least advanced first, in full batches with a noise level for every
+sample; there is no common clock, so that batches stay full although regions
 skip differently. A region knows nothing of the others: the result depends neither on the batch size
 nor on the order (but for a network whose rounding depends on its batch).
 
@@ -31,7 +31,6 @@ result; `meetings` (ours) stitches all states on the way and cuts them again.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -41,7 +40,17 @@ from torch import Tensor
 from ..prediction import check_finite
 from .information_gain import Evaluation, InformationGain, Spans
 from .injection import Injection, coefficient
-from .regions import Call, Region, RegionOptions, Task, log_ratio, meeting_nodes, start_nodes
+from .order import Order
+from .regions import (
+    Call,
+    Move,
+    Region,
+    RegionOptions,
+    Task,
+    log_ratio,
+    meeting_nodes,
+    start_nodes,
+)
 from .step_policy import THRESHOLD, Place, StepPolicy
 
 Denoise = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
@@ -77,67 +86,43 @@ class RegionRun:
         self.regions = [Region(z + options.noise * levels[i] * n, i, z) for z, n, i in pairs]
 
     def __iter__(self) -> Iterator[Call]:
-        heap = [(region.node, k) for k, region in enumerate(self.regions)]
-        heapq.heapify(heap)
-        waiting: list[int] = []
-        while heap:
-            chosen = self._take(heap)
-            call = self._advance(chosen)
+        order = Order([region.node for region in self.regions], self.stops, self._side)
+        while chosen := order.take(self.batch):
+            seen = self._evaluate(chosen)  # f_i, held to z_lr (PFJ)
+            gains = self.gain(seen)  # R_i and I_i (MMLE)
+            each = zip(chosen, seen.x0_hat, gains.full_reference, gains.no_reference, strict=True)
+            moves = tuple(self._move(k, x0_hat, f.item(), n.item()) for k, x0_hat, f, n in each)
+            call = Call(len(self.calls), moves)
             self.calls.append(call)
             for k in chosen:
-                region = self.regions[k]
-                if not region.left and region.node in self.stops:
-                    waiting.append(k)
-                elif not region.left:
-                    heapq.heappush(heap, (region.node, k))
-            if waiting and not heap:
-                node = min(self.regions[k].node for k in waiting)
-                meeting = sorted(k for k in waiting if self.regions[k].node == node)
-                self._meet(node, meeting)
-                heap = [(node, k) for k in meeting]
-                waiting = [k for k in waiting if k not in meeting]
+                if not self.regions[k].left:
+                    order.put(k, self.regions[k].node)
+            if met := order.meeting():
+                self._meet(*met)
             yield call
 
-    def _take(self, heap: list[tuple[int, int]]) -> list[int]:
-        """The next regions, at most a batch, all on the same side of every boundary."""
-        chosen, others, side = [], [], None
-        while heap and len(chosen) < self.batch:
-            node, k = heapq.heappop(heap)
-            mine = sum(self.levels[node] > b for b in self.task.boundaries)
-            side = mine if side is None else side
-            if mine == side:
-                chosen.append(k)
-            else:
-                others.append((node, k))
-        for entry in others:
-            heapq.heappush(heap, entry)
-        return chosen
+    def _side(self, node: int) -> int:
+        """Between which boundaries a node lies; no call holds regions from two sides."""
+        return sum(self.levels[node] > b for b in self.task.boundaries)
 
-    def _advance(self, chosen: list[int]) -> Call:
-        """Evaluate these regions and take each to where it goes next."""
-        seen = self._evaluate(chosen)
-        gains = self.gain(seen)
-        moves = []
-        for row, k in enumerate(chosen):
-            region, x0_hat = self.regions[k], seen.x0_hat[row]
-            at = self._place(region)
-            rise, sharper = gains.full_reference[row].item(), gains.no_reference[row].item()
-            verdict = self.policy.decide(region.history, rise, sharper, at, self.spans)
-            region.sharper, region.rise = sharper, rise
-            region.best = x0_hat if verdict.best else region.best
-            here, target = region.node, self._target(region.node + verdict.skip, region.node)
-            if here == self.last or verdict.leave:
-                region.left = "saturated" if verdict.leave and here < self.last else "end"
-                result = region.best if region.left == "saturated" else x0_hat
-                assert result is not None
-                region.x0_hat = result
-            else:
-                region.x = self._step(region, x0_hat, target)
-                region.x0_hat, region.second = x0_hat, True
-                region.node = target
-            region.before = here
-            moves.append((k, here, verdict.kind, 0 if region.left else target - here))
-        return Call(len(self.calls), tuple(moves))
+    def _move(self, k: int, x0_hat: Tensor, rise: float, sharper: float) -> Move:
+        """DTSS: g^F and g^N of region k say how far it goes; its x there, or its result."""
+        region, here = self.regions[k], self.regions[k].node
+        verdict = self.policy.decide(region.history, rise, sharper, self._place(region), self.spans)
+        region.rise, region.sharper = rise, sharper
+        region.best = x0_hat if verdict.best else region.best
+        if here == self.last:
+            region.left, region.x0_hat = "end", x0_hat
+        elif verdict.leave:
+            assert region.best is not None
+            region.left, region.x0_hat = "saturated", region.best
+        else:
+            ahead = [stop for stop in self.stops if stop > here]
+            region.node = min(here + verdict.skip, self.last, *ahead)
+            region.x = self._step(region, x0_hat, here)
+            region.x0_hat, region.second = x0_hat, True
+        region.before = here
+        return k, here, verdict.kind, 0 if region.left else region.node - here
 
     def _evaluate(self, chosen: list[int]) -> Evaluation:
         """One network call, with the injection."""
@@ -168,14 +153,9 @@ class RegionRun:
         steps = region.node - region.before if region.before >= 0 else 0
         return Place(sigma, log_ratio(sigma, following), sigma <= self.task.half, steps)
 
-    def _target(self, wanted: int, here: int) -> int:
-        """The node to go to: not past the last, nor past a meeting."""
-        ahead = [stop for stop in self.stops if stop > here]
-        return min([wanted, self.last, *ahead])
-
-    def _step(self, region: Region, x0_hat: Tensor, target: int) -> Tensor:
-        """x at node `target`."""
-        sigma, following = self.levels[region.node], self.levels[target]
+    def _step(self, region: Region, x0_hat: Tensor, here: int) -> Tensor:
+        """x at the region's new node, from that at `here`: Euler, or dpm++ 2m."""
+        sigma, following = self.levels[here], self.levels[region.node]
         towards = x0_hat
         if self.options.solver == "dpm++ 2m" and region.second:
             before = log_ratio(self.levels[region.before], sigma)
