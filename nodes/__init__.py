@@ -1,8 +1,8 @@
 """The menu: every node class, in one explicit list. Ids never change once released.
 
-Rooms: `posterior`, `regions` and `inversion` are the three methods, `degradation` what a picture may
-have suffered, `photograph` what is found in one, `comfyui` all that asks ComfyUI for anything. Every
-node of the list runs outside of its inference mode (`wall`).
+Rooms: `posterior`, `regions` and `inversion` are the three methods, `degradation` what a picture
+may have suffered, `photograph` what is found in one, `comfyui` all that asks ComfyUI for anything.
+Every node of the list runs outside of its inference mode (`wall`).
 """
 
 from .colors import MatchColors
