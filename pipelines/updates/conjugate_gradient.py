@@ -87,7 +87,8 @@ class ConjugateGradient(Options):
     prior_std: float = option(
         0.0,
         "Spread of the pictures the prior knows, in [-1, 1] units: early predictions are then "
-        "trusted as far as r = sigma s / sqrt(sigma^2 + s^2). 0 is the paper's r = sigma.",
+        "trusted as far as r s / sqrt(r^2 + s^2). 0 leaves r as the sampler has it: the noise "
+        "level in the paper, twice the next one with complementary noise.",
         min=0.0,
         max=10.0,
         step=0.05,

@@ -69,7 +69,8 @@ class Langevin(Options):
     )
     prior_std: float = option(
         0.0,
-        "Spread of the pictures the prior knows, in [-1, 1] units; 0 is the paper's r = sigma.",
+        "Spread s of the pictures the prior knows, in [-1, 1] units: r becomes r s / sqrt(r^2 + "
+        "s^2). 0 leaves r as the sampler has it, the noise level as in the paper.",
         min=0.0,
         max=10.0,
         step=0.05,
