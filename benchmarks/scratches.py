@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from pathlib import Path
 
@@ -24,10 +25,12 @@ from photos import EVALUATION, FILES, TUNING, photo
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from undegrade.models.scratch_finder import BUILT_IN, load_scratch_finder
 from undegrade.pipelines.photograph.scratches import ScratchOptions, scratches
 
 STREAKS, DUST = 6, 6
 FINER = 4  # times finer than a pixel is drawn
+FINDER = load_scratch_finder(Path(os.environ.get("SCRATCHES", BUILT_IN)))
 VISIBLE = 0.08  # of black to white
 
 
@@ -81,9 +84,9 @@ def judged(x: Tensor, seed: int, options: ScratchOptions) -> tuple[dict[str, flo
     """Counts of one photograph, and what to look at."""
     spoilt, where = damaged(x, seed)
     begin = time.perf_counter()
-    found = scratches(spoilt, options) > 0
+    found = scratches(spoilt, options, FINDER) > 0
     seconds = time.perf_counter() - begin
-    clean = scratches(x, options) > 0
+    clean = scratches(x, options, FINDER) > 0
     near = F.max_pool2d(where.float(), 5, 1, 2) > 0
     counts = {"damaged": where.sum(), "hit": (where & found).sum(), "marked": found.sum(),
               "right": (found & near).sum(), "false": clean.sum(), "pixels": clean.numel()}
@@ -117,6 +120,7 @@ def main() -> None:
     parser.add_argument("--sheet", default="")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
     figures, names = {}, {"EVALUATION": EVALUATION, "TUNING": TUNING}[given.set]
     for kind, read in (("256x256", photo), ("own pixels", whole_photo)):
         all_counts, rows, shown = {}, {}, []

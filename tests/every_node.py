@@ -107,6 +107,7 @@ VALUES = {  # of a socket
 }
 OTHERS = {  # where a node needs another value than the next one
     "UndegradeKernelBlur": lambda: {"kernel": photo(9, 9)},
+    "UndegradeEstimateJPEGQuality": lambda: {"image": photo(16, 16)},  # more only takes longer
     "UndegradePosteriorStatistics": lambda: {"images": photo(batch=4)},
     "UndegradeDecodeWithPrior": lambda: {"latent": {"samples": photo().movedim(-1, 1)}},
     "UndegradePredictedNoise": lambda: {"predictor": predictor()},

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 NAME = "undegrade_pack"
-SCRIPTS = ("feature_injection", "noise_predictor", "photographs", "prior", "regions")
+SCRIPTS = ("feature_injection", "noise_predictor", "photographs", "prior", "regions", "scratches")
 
 
 def package() -> str:

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...models.scratch_finder import built_in
 from ...pipelines.noise import per_sample_noise
 from ...pipelines.photograph.grain import with_grain
 from ...pipelines.photograph.scratches import ScratchOptions, scratches
+from ..comfyui import host
 from ..images import given, to_image, to_mask, to_pixels, to_planes
 from ..scores import for_batch
 from ..widgets import SEED, socket, widgets_of
@@ -43,7 +45,10 @@ class FindScratches:
     def find(self, image: Tensor, **options: Any) -> tuple[Tensor]:
         """A mask for each picture."""
         pixels, _ = to_pixels(image)
-        return (to_mask(scratches(pixels, ScratchOptions(**options))),)
+        finder = built_in()
+        host.place([finder.network], host.device())
+        found = scratches(pixels.to(host.device()), ScratchOptions(**options), finder)
+        return (to_mask(found.cpu()),)
 
 
 class MatchGrain:

@@ -98,13 +98,14 @@ def estimate_quality(image: Tensor) -> Quality:
 def judged(luma: Tensor, clipped: Tensor, top: int, left: int) -> Quality:
     """The most likely quality for blocks that begin at (top, left)."""
     c, whole = read_blocks(luma, clipped, top, left, BLOCKS)
+    if int((c.flatten(1)[:, 1:].abs() > ALIVE).sum()) < ENOUGH:
+        return Quality(100, False, False)
     qualities = range(1, 101)
     fit = likelihoods(c, qualities)
     best = int(fit[:HARMLESS].argmax())
     others = [float(fit[q - 1]) for q in qualities if abs(q - 1 - best) > NEAR]
-    told = int((c.flatten(1)[:, 1:].abs() > ALIVE).sum()) >= ENOUGH
-    if not told or float(fit[best] - fit[HARMLESS:].max()) < FOUND:
-        return Quality(100, False, whole and told)
+    if float(fit[best] - fit[HARMLESS:].max()) < FOUND:
+        return Quality(100, False, whole)
     sure = whole and float(fit[best]) - max(others) > SURE
     return Quality(best + 1, True, sure, top, left)
 
