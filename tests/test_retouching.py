@@ -1,11 +1,22 @@
 """Scratches that were drawn are found, and a filled place gets the grain around it."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from node_calls import call, photo
+from PIL import Image, ImageDraw
+from skimage.data import brick
 
+from undegrade.models.scratch_finder import built_in
+from undegrade.pipelines.photograph import scratches as module
 from undegrade.pipelines.photograph.bands import bands
-from undegrade.pipelines.photograph.scratches import ScratchOptions, opened, scratches
+from undegrade.pipelines.photograph.scratches import ScratchOptions, opened
+
+
+def scratches(image, options):
+    with torch.no_grad():
+        return module.scratches(image, options, built_in())
 
 
 def soft(height=96, width=120):
@@ -17,43 +28,59 @@ def soft(height=96, width=120):
 
 
 def streak(size, slope=0.7, start=20, width=2):
-    """A line through 60 columns, (1, 1, H, W)."""
-    mask = torch.zeros(1, 1, *size)
-    for column in range(10, 70):
-        row = start + int(slope * (column - 10))
-        mask[..., row : row + width, column] = 1
-    return mask
+    """How much of each pixel a line through 80 columns covers, (1, 1, H, W)."""
+    canvas = Image.new("L", (4 * size[1], 4 * size[0]))
+    line = (40, 4 * start, 360, 4 * start + 320 * slope)
+    ImageDraw.Draw(canvas).line(line, 255, 4 * width)
+    return F.avg_pool2d(torch.from_numpy(np.array(canvas)).float()[None, None] / 255, 4)
 
 
-@pytest.mark.parametrize(("value", "slope"), [(0.9, 0.0), (0.9, 0.9), (-0.9, 0.35)])
+def under(found, cover):
+    """The share of the mark that is marked."""
+    return found[cover > 0.5].mean()
+
+
+@pytest.mark.parametrize(("value", "slope"), [(0.9, 0.0), (0.9, 0.7), (-0.95, 0.35)])
 def test_a_streak_is_found_and_an_edge_is_not(value, slope):
     clean = soft()
-    mask = streak(clean.shape[-2:], slope)
-    found = scratches(torch.where(mask > 0, value, clean), ScratchOptions())
-    assert found[mask > 0].mean() > 0.9
-    near = torch.nn.functional.max_pool2d(mask, 7, 1, 3)
+    cover = streak(clean.shape[-2:], slope)
+    found = scratches(torch.lerp(clean, torch.tensor(value), cover), ScratchOptions())
+    assert under(found, cover) > 0.9
+    near = F.max_pool2d(cover, 7, 1, 3)
     assert found[near == 0].sum() == 0
     assert scratches(clean, ScratchOptions()).sum() == 0
 
 
 def test_kind_threshold_and_width_say_what_counts():
     clean = soft()
-    mask = streak(clean.shape[-2:], slope=0.0, width=5)
-    bright = torch.where(mask > 0, clean + 0.4, clean)
+    cover = streak(clean.shape[-2:], slope=0.1, width=4)
+    bright = torch.lerp(clean, torch.tensor(0.9), 0.8 * cover)
 
     def found(**options):
-        return scratches(bright, ScratchOptions(**options))[mask > 0].mean()
+        return under(scratches(bright, ScratchOptions(**options)), cover)
 
     assert found() > 0.9 and found(kind="bright") > 0.9 and found(kind="dark") == 0
-    assert found(threshold=0.5) == 0
+    assert found(threshold=0.9) == 0
     assert found(largest_width=1) < 0.1
 
 
 def test_dust_is_found():
-    x = soft()
-    x[..., 70:72, 30:32] = 0.9
-    found = scratches(x, ScratchOptions())
-    assert found[0, 0, 70:72, 30:32].all() and found.sum() < 40
+    canvas = Image.new("L", (480, 384))
+    ImageDraw.Draw(canvas).ellipse((110, 260, 130, 278), 255)
+    cover = F.avg_pool2d(torch.from_numpy(np.array(canvas)).float()[None, None] / 255, 4)
+    found = scratches(torch.lerp(soft(), torch.tensor(0.95), cover), ScratchOptions())
+    assert under(found, cover) > 0.9 and found.sum() < 80
+
+
+def test_brickwork_is_texture_and_broad_marks_are_looked_for_smaller():
+    rows = torch.from_numpy(brick()[:160, :160] / 127.5 - 1).float().expand(1, 3, -1, -1)
+    assert scratches(rows, ScratchOptions()).mean() < 0.02
+    clean = soft(160, 200)
+    cover = streak((160, 200), slope=0.3, start=50, width=11)
+    broad = torch.lerp(clean, torch.tensor(0.95), cover)
+    narrow, wide = (under(scratches(broad, ScratchOptions(largest_width=w)), cover)
+                    for w in (5, 14))
+    assert narrow < 0.3 and wide > 0.7
 
 
 def test_texture_is_no_scratch(draw):

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..models.scratch_finder import WIDTHS, ScratchNetwork
+from ..models.scratch_finder import WIDTHS, ScratchNetwork, load_scratch_finder
 from ..pipelines.options import option
 from .command import command_line, read_options, samples_seen, write_weights
 from .data import SourceOptions, described, source, stream
@@ -32,6 +32,7 @@ from .loop import Task, start, train
 FINER = 4  # times finer than a pixel is drawn
 VISIBLE, SEEN = 0.08, 0.03  # of black to white: what must be found, and what may be
 ON_MARKS = 3.0  # weight of a pixel of a mark
+HARD = 0.25  # share of the marks that are drawn in whole pixels
 UNSEEN, HELD_OUT = 8, 32  # canvases and crops of the validation
 
 
@@ -41,6 +42,7 @@ class ScratchTraining(SourceOptions):
 
     side: int = option(128, "Side of the crops in pixels, a multiple of 8.", min=32, step=8)
     widths: str = option(",".join(map(str, WIDTHS)), "Channels per resolution, the finest first.")
+    like: str = option("", "Weight file of a finder to go on from; empty starts afresh.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,8 @@ def drawn(rng: np.random.Generator, side: int, kind: str) -> Tensor:
                 width = broad if kind == "streak" else broad * rng.uniform(0.5, 1.3)
                 pen.line(piece, int(255 * rng.uniform(0.7, 1)), max(1, round(width)), "curve")
     soft = torch.from_numpy(np.array(canvas)).float()[None, None] / 255
+    if rng.random() < HARD:
+        return (soft[0, 0, ::FINER, ::FINER] > 0.5).float()
     soft = F.avg_pool2d(soft, FINER)
     mixed = rng.uniform(0.0, 0.8)
     return ((1 - mixed) * soft + mixed * F.avg_pool2d(soft, 3, 1, 1))[0, 0]
@@ -180,7 +184,10 @@ def main(arguments: Sequence[str]) -> int:
         unseen = Scratched(crops, options.seed + 1)
     held_out = [torch.stack(part) for part in zip(*(unseen[i] for i in range(HELD_OUT)),
                                                   strict=True)]
-    network = ScratchNetwork(tuple(int(part) for part in options.widths.split(",")))
+    if options.like:
+        network = load_scratch_finder(Path(options.like)).network.requires_grad_(True)
+    else:
+        network = ScratchNetwork(tuple(int(part) for part in options.widths.split(",")))
     task = ScratchTask(network.to(memory_format=torch.channels_last), held_out)  # type: ignore
     for _ in train(task, data, options, accelerator):
         pass

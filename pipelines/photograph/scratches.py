@@ -7,6 +7,7 @@ them. What is measured in the picture itself decides with it:
 - A mark is thin and stands out. The top-hat (Serra, 1982), the picture less its opening by a square
   wider than the widest scratch, keeps thin bright marks and neither edges nor broad light; dark
   ones are the bright ones of the negative. It must exceed `threshold`.
+- Marks are rare. Where a tenth of the pixels around would be marked it is texture, as brickwork.
 - A mark goes on. From where the network is sure it is followed as far as both say half as much
   (hysteresis).
 """
@@ -22,10 +23,12 @@ from torch import Tensor
 
 from ..options import Options, option
 
-SURE, MAYBE = 0.6, 0.3  # of the network, to begin a mark and to go on with it
+SURE, MAYBE = 0.75, 0.35  # of the network, to begin a mark and to go on with it
 WEAK = 0.5  # of the threshold, from which a pixel belongs to a mark found beside it
 LENGTH = 31  # pixels that a mark is followed
 SEEN = 6  # pixels, the widest scratch that the network was shown
+CROWD, AROUND = 0.1, 97  # share of the pixels around that marks may be, and pixels of the window
+FURTHER = 1.5  # how much denser it may be where a mark goes on
 KINDS = ("both", "bright", "dark")
 
 
@@ -78,7 +81,7 @@ def scratches(image: Tensor, options: ScratchOptions, finder: Finder) -> Tensor:
 
 
 def likely_at(picture: Tensor, width: int, finder: Finder) -> Tensor:
-    """What the network says of one picture, and of a smaller one for marks broader than it knows."""
+    """What the network says of one picture; for broader marks of a smaller one, too."""
     likely = finder.likely(picture)
     times = min(-(-width // SEEN), *picture.shape[-2:])
     if times > 1:
@@ -92,8 +95,10 @@ def marks(picture: Tensor, sign: int, options: ScratchOptions, likely: Tensor) -
     grey = sign * (picture.mean(1, keepdim=True) + 1) / 2
     thin = grey - opened(grey, options.largest_width + 2)
     own = likely[:, :1] if sign > 0 else likely[:, 1:]
-    seeds = (own > SURE) & (thin > options.threshold)
     allowed = (own > MAYBE) & (thin > WEAK * options.threshold)
+    share = mean_around(allowed.float(), AROUND)
+    seeds = (share < CROWD) & (own > SURE) & (thin > options.threshold)
+    allowed &= share < FURTHER * CROWD
     return F.max_pool2d(spread(seeds, allowed).float(), 3, 1, 1)
 
 
@@ -109,6 +114,12 @@ def pooled(x: Tensor, before: int, after: int) -> Tensor:
     padded = F.pad(x, (before, after, before, after), mode="replicate")
     rows = F.max_pool2d(padded, (before + after + 1, 1), 1)
     return F.max_pool2d(rows, (1, before + after + 1), 1)
+
+
+def mean_around(x: Tensor, side: int) -> Tensor:
+    """The mean of a square window, of those of its pixels that lie inside."""
+    rows = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, side), 1, (0, side // 2), count_include_pad=False)
 
 
 def spread(seeds: Tensor, allowed: Tensor, steps: int = LENGTH) -> Tensor:
