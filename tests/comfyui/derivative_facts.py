@@ -84,7 +84,8 @@ def call(node_id: str, **given):
     for name, (kind, settings) in inputs_of(node_id).items():
         if isinstance(kind, list) or kind in WIDGETS:
             values[name] = settings.get("default", kind[0])
-    return getattr(cls(), cls.FUNCTION)(**{**values, **given})
+    made = getattr(cls(), cls.FUNCTION)(**{**values, **given})
+    return made["result"] if isinstance(made, dict) else made
 
 
 def pictures(path: str) -> dict[str, torch.Tensor]:
