@@ -88,6 +88,17 @@ def test_dense_texture_is_not_smoothed(name):
     assert noisy.white and noisy.level == pytest.approx(0.2, rel=0.1)
 
 
+def test_noise_that_a_camera_smoothed():
+    """Next to nothing in the finest band, and coarse in colour: as PolyU's photographs have it."""
+    levels = torch.tensor([[0.0, 0.0, 0.0], [0.06, 0.008, 0.008], [0.09, 0.06, 0.06]])
+    split = bands(opponent(torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(2))))
+    noise = from_opponent(sum(levels[k, :, None, None] * split[k] for k in range(3)))
+    plain = torch.linspace(-0.5, 0.5, 160).expand(1, 3, 160, -1)
+    model = noise_of((plain + noise)[0])
+    assert not model.white and 0.025 < model.level < 0.06
+    assert noise_of((plain + 0.3 * noise)[0]).level == 0  # too weak to be told from texture
+
+
 def test_noise_level_of_night_shots_is_that_of_mid_grey():
     noisy = as_image(with_noise(COFFEE, 0.08, growth=0.95))
     told = call("UndegradeEstimateNoiseLevel", image=noisy)[0]

@@ -23,17 +23,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .bands import BANDS, bands, gains, opponent
 from .noise_level import noise_level
+from .noise_or_texture import (
+    FEWEST,
+    FLAT,
+    FLAT_POWER,
+    UNCLIPPED,
+    blocks,
+    is_noise,
+    is_processed,
+    is_texture,
+)
 
-BLOCK, STRIDE = 16, 8  # pixels
 LEAST = 32  # pixels a side
-FLAT, FEWEST = 0.05, 8  # share of the blocks that is read, and how many at least
 BINS = 6  # of brightness
-UNCLIPPED = 0.93  # block means beyond have lost noise to black and white
 STEADY = 0.35  # |r| below which noise is as strong in bright parts as in dark ones
 NARROW = 0.4  # range of brightness that shows no growth
 BETTER = 0.5  # share of the squared error that a slope must leave at most
@@ -42,13 +48,8 @@ FLOOR = 1.5 / 127.5  # what is less noisy counts as clean
 SEEN = 3.8 / 127.5  # luma level from which noise that is not white is told from texture
 WHITE = 0.75  # share of the finest band that the white estimate must explain
 ALIKE = 0.22  # of the logarithms of chroma's levels and the white one, where luma has texture too
-COLOURED = 0.5  # coarse chroma of noise, relative to its finest luma; texture has less
-GROWS = 2.65  # texture grows more than this from the finest band of luma to the next
-GROWS_GREY = 1.7  # the same where there is no chroma to tell by
-PEAKED, DENSE = 3.75, 2.5  # kurtosis and growth beyond which flat blocks hold texture
 COARSEST = 1.3  # the most that coarse luma of noise is above its coarse chroma
 MARGIN = 1.1  # for what compression took from the picture beside adding to it; best of 1 to 1.3
-FLAT_POWER = 1e-8  # a block drawn in one colour has less
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +184,8 @@ def levels_of(z: Tensor) -> tuple[Tensor, bool]:
         levels[:, 1:] = 0.0 if grey else white
         return levels, not grey
     fine, middle, chroma = (float(v) for v in (found[0, 0], found[1, 0], found[2, 1:].mean()))
-    if fine < SEEN or not is_noise(fine, middle, found[:, 1:].mean(1).tolist(), grey):
+    told = fine >= SEEN and is_noise(fine, middle, found[:, 1:].mean(1).tolist(), grey)
+    if not told and (grey or not is_processed(z, fine, middle, chroma)):
         level = luma if luma >= FLOOR else 0.0
         levels[:, 0] = level
         levels[:, 1:] = 0.0 if grey else level
@@ -193,31 +195,6 @@ def levels_of(z: Tensor) -> tuple[Tensor, bool]:
     levels[1:, 0] = max(fine, middle if grey else min(middle, COARSEST * chroma))
     levels[:, 1:] = torch.minimum(levels[:, 1:], levels[:, :1])
     return MARGIN * levels, False
-
-
-def is_noise(fine: float, middle: float, chroma: list[float], grey: bool) -> bool:
-    """Whether flat blocks with these levels of luma, and of chroma by band, hold noise.
-
-    Demosaiced noise grows as texture does, and is as strong in the finest chroma as in luma.
-    """
-    if grey:
-        return middle < GROWS_GREY * fine
-    return chroma[2] > COLOURED * fine and (middle < GROWS * fine or chroma[0] > fine / 2)
-
-
-def is_texture(z: Tensor) -> bool:
-    """Whether even the flattest blocks of luma hold texture: it is peaked, where noise is Gaussian,
-    and grows from the finest band to the next.
-    """
-    fine, middle = (band[:, :1] for band in bands(opponent(z))[:2])
-    power, coarser = (blocks(band.square())[0] for band in (fine, middle))
-    peaked = blocks(fine.square().square())[0] / power.square().clamp_min(FLAT_POWER**2)
-    seen = ((blocks(z).abs().amax(0) < UNCLIPPED) & (power > FLAT_POWER)).nonzero().flatten()
-    kept = seen[coarser[seen].argsort()[: max(FEWEST, int(FLAT * len(seen)))]]
-    if len(kept) < FEWEST:
-        return False
-    growth = (coarser[kept].median() / power[kept].median()).sqrt() * gains()[0] / gains()[1]
-    return bool(peaked[kept].median() > PEAKED) and bool(growth > DENSE)
 
 
 def flattest(z: Tensor) -> Tensor:
@@ -235,8 +212,3 @@ def flattest(z: Tensor) -> Tensor:
         kept = seen[coarser[0, seen].argsort()[:count]]
         found.append(powers[k][:, kept].median(1).values.sqrt() / gains()[k])
     return torch.stack(found).cpu()
-
-
-def blocks(x: Tensor) -> Tensor:
-    """Means of overlapping blocks of one picture, (1, C, H, W) -> (C, count)."""
-    return F.avg_pool2d(x, BLOCK, STRIDE)[0].flatten(1)

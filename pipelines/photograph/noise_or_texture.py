@@ -1,0 +1,71 @@
+"""Noise told from texture, by the blocks of a picture in which the coarser detail is flattest.
+
+Noise has chroma, and texture hardly any; texture grows more from the finest band to the next, is
+peaked where noise is Gaussian, and differs from block to block. Three kinds are looked for: what
+JPEG, demosaicing or enlarging left blotchy, what a camera smoothed, and texture that is neither.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .bands import bands, gains, opponent
+
+BLOCK, STRIDE = 16, 8  # pixels
+FLAT, FEWEST = 0.05, 8  # share of the blocks that is read, and how many at least
+UNCLIPPED = 0.93  # block means beyond have lost noise to black and white
+FLAT_POWER = 1e-8  # a block drawn in one colour has less
+COLOURED = 0.5  # coarse chroma of noise, relative to its finest luma; texture has less
+GROWS = 2.65  # texture grows more than this from the finest band of luma to the next
+GROWS_GREY = 1.7  # the same where there is no chroma to tell by
+PEAKED, DENSE = 3.75, 2.5  # kurtosis and growth beyond which flat blocks hold texture
+PROCESSED = 3.2 / 127.5  # level of luma's second band from which a camera's smoothed noise is told
+SMOOTHED = 5 / 127.5  # the most that it has in the finest band; brickwork has more
+TINTED = 0.35  # coarse chroma of such noise, relative to that
+ALL_OVER = 0.42  # deviation of the logarithm of its power over flat blocks; texture's is larger
+
+
+def is_noise(fine: float, middle: float, chroma: list[float], grey: bool) -> bool:
+    """Whether flat blocks with these levels of luma, and of chroma by band, hold noise.
+
+    Demosaiced noise grows as texture does, and is as strong in the finest chroma as in luma.
+    """
+    if grey:
+        return middle < GROWS_GREY * fine
+    return chroma[2] > COLOURED * fine and (middle < GROWS * fine or chroma[0] > fine / 2)
+
+
+def is_processed(z: Tensor, fine: float, middle: float, chroma: float) -> bool:
+    """Whether flat blocks hold noise that a camera has smoothed: next to none in the finest band,
+    but in the next one of luma as much in every block, and coarse in colour.
+
+    fine, middle: levels of luma's first two bands; chroma: of colour's third.
+    """
+    coarse = middle >= max(PROCESSED, GROWS * fine) and chroma >= TINTED * middle
+    if not coarse or fine > SMOOTHED:
+        return False
+    band, coarser = (blocks(b.square())[0] for b in bands(opponent(z)[:, :1])[1:3])
+    seen = ((blocks(z).abs().amax(0) < UNCLIPPED) & (band > FLAT_POWER)).nonzero().flatten()
+    kept = seen[coarser[seen].argsort()[: max(FEWEST, int(FLAT * len(seen)))]]
+    return len(kept) >= FEWEST and bool(band[kept].log().std() < ALL_OVER)
+
+
+def is_texture(z: Tensor) -> bool:
+    """Whether even the flattest blocks of luma hold texture: it is peaked, where noise is Gaussian,
+    and grows from the finest band to the next.
+    """
+    fine, middle = (band[:, :1] for band in bands(opponent(z))[:2])
+    power, coarser = (blocks(band.square())[0] for band in (fine, middle))
+    peaked = blocks(fine.square().square())[0] / power.square().clamp_min(FLAT_POWER**2)
+    seen = ((blocks(z).abs().amax(0) < UNCLIPPED) & (power > FLAT_POWER)).nonzero().flatten()
+    kept = seen[coarser[seen].argsort()[: max(FEWEST, int(FLAT * len(seen)))]]
+    if len(kept) < FEWEST:
+        return False
+    growth = (coarser[kept].median() / power[kept].median()).sqrt() * gains()[0] / gains()[1]
+    return bool(peaked[kept].median() > PEAKED) and bool(growth > DENSE)
+
+
+def blocks(x: Tensor) -> Tensor:
+    """Means of overlapping blocks of one picture, (1, C, H, W) -> (C, count)."""
+    return F.avg_pool2d(x, BLOCK, STRIDE)[0].flatten(1)
