@@ -55,7 +55,7 @@ def test_a_job_runs(name, tmp_path, capsys):
     exif[0x010F] = "a camera"
     picture = tmp_path / "photo.jpg"
     drawn = Image.effect_noise((40, 32), 20).convert("RGB")
-    drawn.paste((255, 255, 255), (20, 0, 21, 32))
+    drawn.paste((255, 255, 255), (20, 0, 22, 32))
     drawn.save(picture, quality=40, exif=exif)
     mask = Image.new("L", (40, 32))
     mask.paste(255, (8, 8, 16, 16))
