@@ -42,8 +42,11 @@ def _scratched(outputs: list[list]) -> str:
 
 
 def _sharp(outputs: list[list]) -> str:
-    report = str(outputs[4][0])
-    return report.splitlines()[0] if report.startswith("no blur") else ""
+    first, *more = str(outputs[4][0]).splitlines()
+    if first.startswith("no blur"):
+        return first
+    doubts = [line for line in more if line.startswith(("Doubtful", "Parts"))]
+    return "; ".join([first, *doubts]).rstrip(".") if doubts else ""
 
 
 JOBS = {

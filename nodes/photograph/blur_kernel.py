@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ...models.prior import Prior
-from ...pipelines.blind.blur_estimate import estimate_blur
+from ...pipelines.blind.blur_estimate import estimate_blur, work
 from ...pipelines.blind.blur_options import BlurOptions
-from ...pipelines.blind.kernel_estimation import network_calls
 from ...pipelines.noise import per_sample_noise
 from ..comfyui import host
 from ..degradation.blurs import kernel_image
@@ -50,7 +49,7 @@ class EstimateBlurKernel:
         "The blur kernel as a picture, its largest value white; for Kernel Blur.",
         "The blur, for Measurement From Image. Clipped lights are left out of it.",
         "Standard deviation of the noise with pixels from -1 to 1, for Measurement From Image.",
-        "How sure the kernel is, 0 to 1: whether parts of the picture find the same one.",
+        "How sure the kernel is, 0 to 1: how well one half's kernel explains the other half.",
         "What was found, in words.",
     )
 
@@ -60,7 +59,8 @@ class EstimateBlurKernel:
         return {
             "required": {
                 "prior": socket(
-                    "DIFFUSION_PRIOR", "What sharp pictures look like: a pixel prior."
+                    "DIFFUSION_PRIOR",
+                    "A pixel prior; it draws the sharp picture by which the kernel is checked.",
                 ),
                 "image": socket("IMAGE", "One blurred photograph, not resized after the blur."),
                 **widgets_of(BlurOptions),
@@ -74,10 +74,11 @@ class EstimateBlurKernel:
         pixels, _ = to_pixels(image)
         check(prior, pixels)
         chosen = BlurOptions(**options)
-        progress = host.Progress(network_calls(chosen), "Estimate Blur Kernel")
+        progress = host.Progress(work(chosen), "Estimate Blur Kernel")
         with host.running(prior) as device:
             found = estimate_blur(
-                WatchedPrior(prior, progress), pixels.to(device), chosen, per_sample_noise([seed])
+                WatchedPrior(prior, progress), pixels.to(device), chosen,
+                per_sample_noise([seed]), progress.advance,
             )
         kernel = kernel_image(found.kernel)
         result = (kernel, found.operator, found.noise_level, found.confidence, found.report)

@@ -1,14 +1,15 @@
 """What is known of a picture's blur: kernel, noise, how sure, and what to leave out.
 
-Confidence is how alike the kernels are that the left and the right half, the upper and the lower
-half, and chance samples of tiles find in the end (`agreement`): kernels that are there agree,
-imagined ones follow each part's own edges. Where the halves contradict each other although each has
-edges enough, the blur differs over the picture.
+Confidence is how well the kernel that one half of the picture finds explains the other half
+(`agreements`): a blur that is there is the same in both, one that is imagined follows each half's
+own edges. Where it does not explain it at all, the blur differs over the picture. A kernel by which
+the prior's sharp picture explains less than without any is worth nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,28 +21,27 @@ from ..operators.contract import Operator
 from ..photograph.noise_level import estimate_noise_level
 from .blur_options import BlurOptions
 from .kernel_estimation import (
-    ITERATIONS,
-    SMOOTH,
-    THRESHOLD,
+    FINE,
     WINDOW,
     Found,
     Level,
-    fit_of,
+    annealed,
     levels,
+    rounds,
     search,
-    shaped,
 )
 from .kernel_kinds import REACH, nearest_shape
-from .kernel_update import correlation, kernel_of, tidied
 from .seen import CLIPPED, observed_blur, unreached
+from .sharp_picture import SIGMAS, unexplained
 from .spectrum import likeliest, spectrum_of
 
 LEAST_NOISE = 0.004  # rounding to 8 bits is 0.002, and no photograph is cleaner
 POINT = 0.85  # correlation with a single pixel from which a kernel is no blur
+FAINT = 0.03  # of the largest value, below which a kernel's reach is not counted
 ALIKE = 0.9  # correlation from which a kernel is called by the name of a shape
-DIFFERENT = 0.5  # correlation of halves below which the blur differs over the picture
-NARROW = 0.6  # the same beyond which a sharp picture's own spectrum looks like a shape's
-CLEARLY = 0.1  # more log likelihood a frequency; a true path of the hand has 0.1 to 0.2 over shapes
+DIFFERENT = 0.3  # agreement of halves below which the blur differs over the picture
+AGAIN = replace(FINE, rounds=12)  # from the whole's kernel to a half's
+SURE = 0.6  # confidence below which a kernel is doubtful
 STRIDE = 32  # pixels between the windows that are compared
 
 
@@ -84,13 +84,28 @@ class BlurEstimate:
                 "Parts of the picture are blurred differently (something moved, or the camera "
                 "turned): one kernel cannot undo that. Crop to what matters."
             )
-        elif self.confidence < 0.5:
-            lines.append("Unsure: try another kind or kernel_size, or a part with clear edges.")
+        elif self.blurred and self.confidence < SURE:
+            lines.append(
+                "Doubtful: the picture may come back worse. Try another kind, kernel_size or "
+                "seed, or a part with clear edges."
+            )
         return "\n".join(lines)
 
 
-def estimate_blur(prior: Prior, y: Tensor, options: BlurOptions, noise: Noise) -> BlurEstimate:
-    """The blur of one picture, (1, 3, H, W) in [-1, 1].
+def work(options: BlurOptions) -> int:
+    """How often `estimate_blur` calls `tick`."""
+    searched = rounds(options.kernel_size) if options.kind == "any" else 0
+    return searched + 4 * AGAIN.rounds + 2 * len(SIGMAS)
+
+
+def estimate_blur(
+    prior: Prior,
+    y: Tensor,
+    options: BlurOptions,
+    noise: Noise,
+    tick: Callable[[], None] = lambda: None,
+) -> BlurEstimate:
+    """The blur of one picture, (1, 3, H, W) in [-1, 1]; `tick` is called after every step.
 
     Raises `ValueError` for a picture that is smaller than three kernels, or all clipped.
     """
@@ -101,33 +116,29 @@ def estimate_blur(prior: Prior, y: Tensor, options: BlurOptions, noise: Noise) -
     rows, columns = busiest(y, seen, WINDOW)
     window = (..., rows, columns)
     pyramid = levels(y[window], clipped[window], seen[window], options.kernel_size)
-    found = found_blur(prior, pyramid, options.kind, level, noise)
+    found = found_blur(pyramid, options.kind, level, noise, tick)
     kernel, blurred = found.kernel, pointed(found.kernel) < POINT
     name = named(found) if blurred else "no blur: nothing is to be gained"
-    alike = [agreement(found, part) for part in halves(found)]
-    confidence = sum(alike) / len(alike)
-    if not blurred:
-        kernel = torch.zeros_like(kernel)
-        kernel[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
-    varies = blurred and min(alike) < DIFFERENT
+    alike = min(agreements(found, level, tick))
+    none = point(kernel)
+    left, without = (unexplained(prior, pyramid[-1], k, level, noise) for k in (kernel, none))
+    confidence = alike if left < without else 0.0
+    kernel = kernel if blurred else none
+    varies = blurred and alike < DIFFERENT
     return BlurEstimate(kernel, level, confidence, clipped, name, blurred, varies)
 
 
 def found_blur(
-    prior: Prior, pyramid: list[Level], kind: str, noise_level: float, noise: Noise
+    pyramid: list[Level], kind: str, noise_level: float, noise: Noise, tick: Callable[[], None]
 ) -> Found:
-    """The likeliest shape of the kind that was asked for; of 'any' what `search` finds, unless the
-    spectrum finds a shape clearly more likely."""
-    finest, any_kind = pyramid[-1], kind == "any"
+    """The likeliest shape of the kind that was asked for, of 'any' what `search` finds."""
+    finest = pyramid[-1]
     spectrum = spectrum_of(finest.y, noise_level)
-    told = [likeliest(spectrum, k, finest.side) for k in (REACH if any_kind else (kind,))]
-    shape, likelihood = max(told, key=lambda pair: pair[1])
-    if any_kind:
-        found = search(prior, pyramid, noise_level, noise)
-        narrow = pointed(shape.kernel(finest.side)) > NARROW
-        if narrow or likelihood < spectrum.likelihood(found.kernel) + CLEARLY:
-            return found
-    return shaped(prior, finest, shape, noise_level, noise)
+    told = [likeliest(spectrum, k, finest.side) for k in (REACH if kind == "any" else (kind,))]
+    shape, _ = max(told, key=lambda pair: pair[1])
+    if kind == "any":
+        return search(pyramid, noise_level, noise, shape, tick)
+    return Found(shape.kernel(finest.side).to(finest.y), finest, shape)
 
 
 def pointed(kernel: Tensor) -> float:
@@ -165,27 +176,42 @@ def named(found: Found) -> str:
     shape, alike = nearest_shape(k, k.shape[0])
     if alike >= ALIKE:
         return f"about {shape}"
-    reach = [(k.amax(d) > THRESHOLD * k.max()).nonzero() for d in (1, 0)]
+    reach = [(k.amax(d) > FAINT * k.max()).nonzero() for d in (1, 0)]
     height, width = (int(r.max() - r.min()) + 1 for r in reach)
     return f"an irregular path, {width} x {height} px"
 
 
-def halves(found: Found) -> list[tuple[Tensor, Tensor]]:
-    """Left and right, above and below, and a chequerboard's two colours: masks, 1 in a part."""
-    height, width = found.x.shape[-2:]
-    rows = torch.arange(height, device=found.x.device)[:, None].expand(height, width)
-    columns = torch.arange(width, device=found.x.device).expand(height, width)
-    board = (rows // (height // 4 + 1) + columns // (width // 4 + 1)) % 2 == 0
-    sides = (columns < width // 2, rows < height // 2, board)
-    return [(s.float()[None, None], 1 - s.float()[None, None]) for s in sides]
+def agreements(found: Found, noise_level: float, tick: Callable[[], None]) -> list[float]:
+    """How well the kernel of one half of the picture explains the other half, for left and right
+    and for above and below: 1 as well as its own does, 0 no better than no kernel.
+
+    Each half looks for its kernel by itself, from the whole's, and surprises are compared.
+    """
+    level, (height, width) = found.level, found.level.y.shape[-2:]
+    variance = level.variance(noise_level)
+    none = point(found.kernel)
+    alike = []
+    for d, size in ((-1, width), (-2, height)):
+        halves = [cut(level, d, size - size // 2, start) for start in (0, size // 2)]
+        kernels = [annealed(half.posterior(), found.kernel, variance, AGAIN, tick)
+                   for half in halves]
+        judges = [half.posterior(white=True) for half in halves]
+        own, other, nothing = (
+            sum(j.surprise(k, variance) for j, k in zip(judges, ks, strict=True))
+            for ks in (kernels, kernels[::-1], (none, none))
+        )
+        alike.append(1 - max(other - own, 0.0) / max(nothing - own, 1e-6))
+    return [min(max(a, 0.0), 1.0) for a in alike]
 
 
-def agreement(found: Found, parts: tuple[Tensor, Tensor]) -> float:
-    """The correlation of the kernels that two parts of the picture find by themselves."""
-    kernels = []
-    for part in parts:
-        fit = fit_of(found.x, found.level, part)
-        k = kernel_of(fit, torch.full_like(found.kernel, 1 / found.kernel.numel()), SMOOTH,
-                      ITERATIONS)
-        kernels.append(tidied(k, THRESHOLD, 0.0))
-    return correlation(*kernels)
+def cut(level: Level, d: int, size: int, start: int) -> Level:
+    """A part of a level along one dimension."""
+    y, clipped, seen = (m.narrow(d, start, size) for m in (level.y, level.clipped, level.seen))
+    return replace(level, y=y, clipped=clipped, seen=seen)
+
+
+def point(k: Tensor) -> Tensor:
+    """No blur, as large as k."""
+    none = torch.zeros_like(k)
+    none[k.shape[0] // 2, k.shape[1] // 2] = 1
+    return none

@@ -24,15 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators.framing import fast_size
+from ..operators.jpeg_blocks import COLOURS
 
 POWER_STEPS = 8  # for the largest eigenvalue, from a fixed start
 MARGIN = 1.1  # above what they found
-LUMINANCE = (0.299, 0.587, 0.114)
+LUMINANCE_NOISE = math.hypot(*COLOURS[0])  # of noise 1 in each colour
 
 
 def luminance(x: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 1, H, W)."""
-    return (x * x.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
+    return (x * x.new_tensor(COLOURS[0])[:, None, None]).sum(1, keepdim=True)
 
 
 def gradients(x: Tensor) -> Tensor:
@@ -115,12 +116,13 @@ def kernel_of(fit: GradientFit, k: Tensor, weight: float, iterations: int) -> Te
 
 def tidied(k: Tensor, threshold: float, least: float) -> Tensor:
     """k without values below threshold times its largest and without islands that hold less than
-    `least` of it, centred."""
-    k = torch.where(k < threshold * k.max(), 0.0, k).cpu()
-    labels = islands(k > 0)
-    mass = torch.zeros(k.numel() + 1).index_add(0, labels.flatten(), k.flatten())
-    kept = torch.where(mass[labels] < least * k.sum(), 0.0, k)
-    return centred(kept if float(kept.sum()) > 0 else k)
+    `least` of it; sum 1."""
+    small = torch.where(k < threshold * k.max(), 0.0, k).cpu()
+    labels = islands(small > 0)
+    mass = torch.zeros(small.numel() + 1).index_add(0, labels.flatten(), small.flatten())
+    kept = torch.where(mass[labels] < least * small.sum(), 0.0, small)
+    kept = kept if float(kept.sum()) > 0 else small
+    return (kept / kept.sum()).to(k)
 
 
 def islands(mask: Tensor) -> Tensor:
