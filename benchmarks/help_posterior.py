@@ -118,7 +118,7 @@ def preview() -> Image.Image:
 def statistics() -> Image.Image:
     """One of eight answers, their mean and their spread."""
     samples = restored(blurred()[1], renoise=1.0, samples=8)
-    mean, uncertainty, _ = node("PosteriorStatistics", images=samples)
+    mean, uncertainty, *_ = node("PosteriorStatistics", images=samples)
     return strip([("one answer", samples[:1]), ("mean of 8", mean),
                   ("uncertainty, 10 times", uncertainty)])
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .codec import Codec, Identity
-from .prior import PriorSpec
+from .prior import ErrorCurve, PriorSpec
 from .weights import blank, load_exactly
 
 FREQUENCIES = 16
@@ -134,8 +134,9 @@ def detect(tensors: dict[str, Tensor]) -> bool:
 def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> PixelPrior:
     """The prior of a weight file, in float32; sizes are read from the shapes.
 
-    metadata: optional "sigma_min" and "sigma_max", the noise levels it was trained for.
-    Raises `UnsupportedWeightsError` when the tensors do not fit.
+    metadata: optional "sigma_min" and "sigma_max", the noise levels it was trained for, and
+    "error_curve" (`ErrorCurve.text`). Raises `UnsupportedWeightsError` when the tensors do not fit,
+    `ValueError` for a broken curve.
     """
     levels = 1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("enc."))
     blocks = 1 + max(int(key.split(".")[2]) for key in tensors if key.startswith("enc.0."))
@@ -149,6 +150,7 @@ def load(tensors: dict[str, Tensor], metadata: dict[str, str], name: str) -> Pix
         sigma_max=float(metadata.get("sigma_max", 80.0)),
         trained_factors=(1, 2, 4),
         name=name,
+        errors=ErrorCurve.read(metadata.get("error_curve")),
         bytes_per_pixel=MAPS * 4 * widths[0] / 4,
     )
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +11,77 @@ import torch
 from torch import Tensor
 
 from .codec import Codec, Identity
+
+FREQUENCIES = (1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 0.18, 1 / 4, 0.35, 1 / 2)  # cycles a pixel
+
+
+@dataclass(frozen=True)
+class ErrorCurve:
+    """How far a prior's predictions lie from the truth, as it was measured.
+
+    points: reduction -> rows that rise in noise level, all of one length: (noise level, root mean
+    square of x0_hat - x0), both in [-1, 1] units, and for RGB states that of single coefficients
+    of its cosine transform: at each of FREQUENCIES of luminance (1, 1, 1) / sqrt(3), then at each
+    of chroma. A transform of white noise of level 1 has coefficients of 1.
+    """
+
+    points: dict[int, tuple[tuple[float, ...], ...]]
+
+    def rms(self, sigma: float, factor: int = 1) -> float:
+        """The error at a noise level > 0 for pictures reduced `factor` times."""
+        return self.row(sigma, factor)[0]
+
+    def spectrum(self, sigma: float, factor: int = 1) -> tuple[tuple[float, ...], ...] | None:
+        """That of luminance and of chroma at FREQUENCIES, at most sigma; None where unknown."""
+        _, *rest = self.row(sigma, factor)
+        held = tuple(min(sigma, error) for error in rest)
+        return (held[: len(FREQUENCIES)], held[len(FREQUENCIES) :]) if held else None
+
+    def row(self, sigma: float, factor: int) -> tuple[float, ...]:
+        """All errors of a noise level: between measured ones a line in the logarithms of both;
+        below the first they fall with the noise, above the last they stay. A reduction that was
+        not measured has the nearest one's."""
+        nearest = min(self.points, key=lambda f: abs(math.log(f / factor)))
+        rows = self.points[nearest]
+        (lowest, *least), (highest, *most) = rows[0], rows[-1]
+        if sigma <= lowest:
+            return tuple(error * sigma / lowest for error in least)
+        if sigma >= highest:
+            return tuple(most)
+        j = next(j for j, (level, *_) in enumerate(rows) if level >= sigma)
+        (low, *below), (high, *above) = rows[j - 1], rows[j]
+        share = math.log(sigma / low) / math.log(high / low)
+        return tuple(a * (b / a) ** share for a, b in zip(below, above, strict=True))
+
+    def text(self) -> str:
+        """JSON, as a weight file's metadata holds it."""
+        return json.dumps({str(f): rows for f, rows in self.points.items()})
+
+    @classmethod
+    def read(cls, text: str | None) -> ErrorCurve | None:
+        """The curve of such JSON; None of none. Raises `ValueError` where it is broken."""
+        if not text:
+            return None
+        try:
+            points = {int(f): tuple(tuple(map(float, row)) for row in rows)
+                      for f, rows in json.loads(text).items()}  # fmt: skip
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(BROKEN) from error
+        for rows in points.values():
+            levels, lengths = [row[0] for row in rows if row], {len(row) for row in rows}
+            rising = levels == sorted(set(levels)) and len(levels) == len(rows) > 0
+            if not rising or lengths not in LENGTHS or min(min(row) for row in rows) <= 0:
+                raise ValueError(BROKEN)
+        if not points:
+            raise ValueError(BROKEN)
+        return cls(points)
+
+
+LENGTHS = ({2}, {2 + 2 * len(FREQUENCIES)})
+BROKEN = (
+    "The weight file's error_curve is broken: its noise levels do not rise, or its numbers are not "
+    "all above 0; leave it out and measure the prior's error anew."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +102,7 @@ class PriorSpec:
     bytes_per_pixel: of memory that a float32 call takes at its peak, for each pixel of a state; 0
                    where it is not known. Known of convolutional networks alone, whose pictures
                    hardly change when they are cut into large tiles.
+    errors:        how far its predictions lie from the truth, None where nobody has measured it.
     """
 
     channels: int = 3
@@ -42,6 +116,7 @@ class PriorSpec:
     switch_points: tuple[float, ...] = ()
     name: str = "prior"
     bytes_per_pixel: float = 0.0
+    errors: ErrorCurve | None = None
 
 
 @runtime_checkable
@@ -118,6 +193,27 @@ class MultiResolutionPrior:
             )
         spec = replace(self.prior.spec, factors=self.factors, switch_points=self.switch_points)
         object.__setattr__(self, "spec", spec)
+
+    @property
+    def codec(self) -> Codec:
+        """The wrapped prior's."""
+        return self.prior.codec
+
+    def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
+        """The wrapped prior's."""
+        return self.prior.denoise(x, sigma, factor)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredPrior:
+    """The same prior, with its error curve."""
+
+    prior: Prior
+    errors: ErrorCurve
+    spec: PriorSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", replace(self.prior.spec, errors=self.errors))
 
     @property
     def codec(self) -> Codec:

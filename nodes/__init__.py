@@ -27,13 +27,15 @@ from .photograph.denoising import Denoise
 from .photograph.jpeg_quality import EstimateJPEGQuality
 from .photograph.retouching import FindScratches, MatchGrain
 from .posterior.sampler import PosteriorSampler
-from .posterior.trajectory import PosteriorStatistics, TrajectoryCorrector, TrajectoryPreview
+from .posterior.statistics import PosteriorStatistics
+from .posterior.trajectory import TrajectoryCorrector, TrajectoryPreview
 from .posterior.updates import (
     ConjugateGradientUpdate,
     DeterministicSwitch,
     GradientUpdate,
     LangevinUpdate,
 )
+from .prior_errors import MeasurePriorError
 from .priors import LoadDiffusersPrior, LoadPixelPrior, MultiResolution
 from .regions.calibration import CalibrateRegions
 from .regions.injection import FeatureInjectionNode, LoadFeatureInjection
@@ -99,6 +101,7 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeDenoise": (Denoise, "Denoise"),
     "UndegradeFindScratches": (FindScratches, "Find Scratches"),
     "UndegradeMatchGrain": (MatchGrain, "Match Grain"),
+    "UndegradeMeasurePriorError": (MeasurePriorError, "Measure Prior Error"),
     "UndegradeMeasurementConsistency": (MeasurementConsistency, "Measurement Consistency"),
     "UndegradeScoreRestoration": (ScoreRestoration, "Score Restoration"),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from ...pipelines.schedule import Schedule
 from ...pipelines.step import Step
 from ...pipelines.subdaps.apart import restore_apart
 from ...pipelines.subdaps.corrector import COEFFICIENTS, Corrector
+from ...pipelines.subdaps.draws import draw, paired_noise
 from ...pipelines.subdaps.options import SamplerOptions, schedule_for
 from ...pipelines.subdaps.sampler import restore
 from ...pipelines.subdaps.switch import SwitchRule, never
@@ -31,6 +34,7 @@ from .trajectory import RestorationTrajectory
 
 CATEGORY = "Undegrade/posterior"
 FEWEST = 6  # steps; 5 gave 22.6 dB and 4 21.2 where bicubic enlargement has 22.9
+LATER = ("complementary", "draws")
 TRIES = 2  # predictions that a pullback through the network is held against, at each level
 
 
@@ -79,7 +83,7 @@ class PosteriorSampler:
             "the steps; Trajectory Corrector works either way.",
         }
         options = widgets_of(SamplerOptions)
-        complementary = options.pop("complementary")  # came later: saved values go by their place
+        later = {name: options.pop(name) for name in LATER}  # saved values go by their place
         return {
             "required": {
                 "prior": socket(
@@ -101,7 +105,7 @@ class PosteriorSampler:
                     "MEASUREMENT_UPDATE", "Without it: CG Measurement Update's defaults."
                 ),
                 "switch": socket("SWITCH_RULE", "Without it: stochastic to the end."),
-                "complementary": complementary,
+                **later,
             },
         }
 
@@ -124,6 +128,8 @@ class PosteriorSampler:
         if switch is not None:
             expect(switch, SwitchRule, "switch", "Deterministic Switch or another rule")
         chosen = SamplerOptions(**options)
+        if chosen.draws:
+            check_draws(prior, chosen, switch)
         check_room(prior, samples * len(measurement.y), *measurement.image_size)
         with host.running(prior, measurement.operator) as device:
             result = run(
@@ -161,22 +167,14 @@ def run(
         (chosen.steps + tries) * chosen.ode_steps * runs, "Posterior Sampler"
     )
     seeds = [seed + b for b in range(len(many))]
-    noise = per_sample_noise(seeds) if together else [per_sample_noise([s]) for s in seeds]
+    noise_of = paired_noise if chosen.draws else per_sample_noise
+    noise = noise_of(seeds) if together else [noise_of([s]) for s in seeds]
+    sampler, own = sampler_of(chosen, switch)
     correctors = correctors_of(schedule)
     kept: list[Step] = []
     step = None
-    for step in (restore if together else restore_apart)(
-        WatchedPrior(prior, progress),
-        watched,
-        schedule,
-        update,
-        noise,  # type: ignore[arg-type]
-        switch=switch,
-        renoise=chosen.renoise,
-        belief=chosen.belief,
-        ode_steps=chosen.ode_steps,
-        complementary=chosen.complementary,
-    ):
+    run_of = sampler if together else partial(restore_apart, sampler=sampler)
+    for step in run_of(WatchedPrior(prior, progress), watched, schedule, update, noise, **own):
         for corrector in correctors:
             corrector.add(step)
         if keep_trajectory:
@@ -190,6 +188,28 @@ def run(
     return image, RestorationTrajectory(
         tuple(kept), states_of(correctors), step.size, layout, prior
     )
+
+
+def sampler_of(chosen: SamplerOptions, switch: SwitchRule) -> tuple[Callable, dict[str, Any]]:
+    """The generator that runs, and the arguments that are its own."""
+    if chosen.draws:
+        return draw, {}
+    names = ("renoise", "belief", "ode_steps", "complementary")
+    return restore, {"switch": switch, **{name: getattr(chosen, name) for name in names}}
+
+
+def check_draws(prior: Prior, chosen: SamplerOptions, switch: SwitchRule | None) -> None:
+    """Raise `ValueError` for what does not go with draws."""
+    if prior.spec.errors is None:
+        raise ValueError(
+            f"How far the predictions of {prior.spec.name} lie from the truth is not known, and "
+            "draws need it; put Measure Prior Error behind the prior, or turn draws off."
+        )
+    if switch is not None or chosen.ode_steps > 1 or chosen.renoise == 0:
+        raise ValueError(
+            "Draws take steps of their own with all their noise; disconnect the switch and set "
+            "ode_steps to 1 and renoise above 0, or turn draws off."
+        )
 
 
 def correctors_of(schedule: Schedule) -> list[Corrector]:

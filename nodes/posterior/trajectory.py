@@ -1,4 +1,4 @@
-"""What to do with a run: correct it, look at its steps, and compare its samples."""
+"""What to do with a run: correct it, and look at its steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...models.prior import Prior
 from ...pipelines.step import Step
 from ...pipelines.subdaps.corrector import COEFFICIENTS, corrected
 from ..comfyui import host
-from ..images import Layout, given, settled, to_image
+from ..images import Layout, to_image
 from ..latents import full_size
 from ..widgets import expect, socket
 
@@ -136,62 +136,6 @@ class TrajectoryPreview:
                 for i, x in zip(chosen, shown, strict=True)
             ]
         return (to_image(torch.cat(pictures)),)
-
-
-class PosteriorStatistics:
-    """IMAGE batch -> mean IMAGE, uncertainty MASK."""
-
-    DESCRIPTION = (
-        "Where do the answers agree? The mean of several samples is closer to the truth than any "
-        "of them; their standard deviation shows what the prior made up."
-    )
-    SEARCH_ALIASES = ("uncertainty", "mean image", "standard deviation", "hallucination")
-    CATEGORY = CATEGORY
-    FUNCTION = "summarise"
-    RETURN_TYPES = ("IMAGE", "MASK", "FLOAT")
-    RETURN_NAMES = ("mean", "uncertainty", "mean_std")
-    OUTPUT_TOOLTIPS = (
-        "The mean of the samples of each picture.",
-        "Standard deviation over the samples, root mean square over colours, with pixels from 0 "
-        "to 1, times the gain; clipped to 1.",
-        "The mean of the uncertainty before the gain.",
-    )
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        """The widgets."""
-        samples = "How many consecutive pictures are answers to one picture; 0: the whole batch."
-        gain = "Multiplies the uncertainty for viewing: 10 makes a standard deviation of 0.1 white."
-        return {
-            "required": {
-                "images": socket(
-                    "IMAGE", "Samples, from a Posterior Sampler with samples above 1."
-                ),
-                "samples": ("INT", {"default": 0, "min": 0, "max": 4096, "tooltip": samples}),
-                "gain": (
-                    "FLOAT",
-                    {"default": 10.0, "min": 0.0, "max": 1000.0, "step": 0.5, "tooltip": gain},
-                ),
-            }
-        }
-
-    def summarise(self, images: Tensor, samples: int, gain: float) -> tuple[Tensor, Tensor, float]:
-        """Mean and standard deviation (divided by K - 1) over each group of K pictures."""
-        expect(images, Tensor, "images", "an IMAGE batch")
-        count = samples or images.shape[0]
-        if count < 2 or images.shape[0] % count:
-            raise ValueError(
-                f"{images.shape[0]} pictures cannot be grouped by {count}; give two or more "
-                "samples per picture (widget 'samples' of Posterior Sampler)."
-            )
-        if not torch.isfinite(images).all():
-            raise ValueError(
-                "images has NaN or infinite pixels; leave out the samples that failed, or repair "
-                "them."
-            )
-        groups = images.float().unflatten(0, (-1, count))  # (P, K, H, W, C)
-        std = groups[..., :3].var(1).mean(-1).sqrt()
-        return given(settled(groups.mean(1))), given((std * gain).clamp(0, 1)), std.mean().item()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ open (phases), one bit is another coefficient, and some steps later another pict
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -29,14 +29,15 @@ def restore_apart(
     schedule: Schedule,
     update: MeasurementUpdate,
     noises: Sequence[Noise],
+    sampler: Callable[..., Iterator[Step]] = restore,
     **options: Any,
 ) -> Iterator[Step]:
     """`restore`, bit for bit as if each sample came alone; the steps are those of all of them.
 
-    noises: one source per sample of `measurement`. options: of `restore`.
+    noises: one source per sample of `measurement`. sampler: `restore`, or `draw`. options: its own.
     """
     runs = [
-        restore(prior, measurement.sample(b), schedule, update, noise, **options)
+        sampler(prior, measurement.sample(b), schedule, update, noise, **options)
         for b, noise in enumerate(noises)
     ]
     for steps in zip(*runs, strict=True):

@@ -50,10 +50,9 @@ class SamplerOptions(Options):
     )
     renoise: float = option(
         0.9,
-        "How much noise is drawn at the start and at every stochastic step. 1 is the papers' and "
-        "samples the posterior, for uncertainty too; 0.9 comes nearer the truth with the built-in "
-        "prior; 0 is plug-and-play restoration: one answer, in 8 steps from sigma_max 2 to "
-        "sigma_min 0.03.",
+        "How much noise is drawn at the start and at every stochastic step. 1 is the papers'; 0.9 "
+        "comes nearer the truth with the built-in prior; 0 is plug-and-play restoration: one "
+        "answer, in 8 steps from sigma_max 2 to sigma_min 0.03.",
         min=0.0,
         max=1.0,
         step=0.05,
@@ -71,6 +70,12 @@ class SamplerOptions(Options):
         "that each state is as noisy as the network is told; for CG updates of linear operators. "
         "Nearer the truth with the built-in prior. Off is the papers'.",
         advanced=True,
+    )
+    draws: bool = option(
+        False,
+        "Draw from the posterior: answers that lie as far from each other as from the truth, for "
+        "Posterior Statistics. One alone is further from the truth, their mean nearer. Takes an "
+        "even seed and even samples best; renoise and complementary do not count.",
     )
 
     @property

@@ -52,6 +52,7 @@ from ..step import Step
 from ..transition import transition
 from ..updates.update import MeasurementUpdate, Surroundings
 from . import complement
+from .belief import believed
 from .switch import SwitchRule, Updated, never
 
 
@@ -91,7 +92,8 @@ def restore(
             return
         around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, larger, factor, replay)
         ours = complementary and renoise > 0 and complement.exists(update, m.operator)
-        r, n = 2 * sigma_next if ours else belief * sigma, None
+        r = 2 * sigma_next if ours else believed(prior, update, sigma, factor, belief)
+        n = None
         if ours and not larger:
             x0_y, n = complement.updated(x0_hat, noise(x0_hat), r, update, m, around)
         else:
