@@ -116,11 +116,19 @@ def preview() -> Image.Image:
 
 
 def statistics() -> Image.Image:
-    """One of eight answers, their mean and their spread."""
-    samples = restored(blurred()[1], renoise=1.0, samples=8)
-    mean, uncertainty, *_ = node("PosteriorStatistics", images=samples)
-    return strip([("one answer", samples[:1]), ("mean of 8", mean),
-                  ("uncertainty, 10 times", uncertainty)])
+    """One of eight draws, their mean, their spread and what is certain."""
+    samples = restored(blurred()[1], draws=True, samples=8)
+    found = node("PosteriorStatistics", images=samples)
+    return strip([("one answer", samples[:1]), ("mean of 8", found[0]),
+                  ("uncertainty, 10 times", found[1]), ("certain to 0.05", found[5])])
+
+
+def prior_error() -> Image.Image:
+    """A prediction from much noise, and how far it lies from the truth."""
+    x = noisy(0.5, example())
+    predicted = denoised(x, 0.5, prior())
+    return strip([("picture", example()), ("with noise 0.5", to_image(x)), ("predicted", predicted),
+                  ("error, 3 times", 0.5 + 3 * (predicted - example()))])
 
 
 def consistency() -> Image.Image:
@@ -157,6 +165,7 @@ PICTURES = {
     "TrajectoryCorrector": corrector,
     "TrajectoryPreview": preview,
     "PosteriorStatistics": statistics,
+    "MeasurePriorError": prior_error,
     "MeasurementConsistency": consistency,
     "ScoreRestoration": score,
 }

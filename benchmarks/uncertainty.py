@@ -180,6 +180,23 @@ def report(results: dict) -> None:
         print(pack.table(header, [[method, *row.values()] for method, row in rows.items()]))
 
 
+def written(results: dict) -> None:
+    """The table of docs/measured.md, between its marks."""
+    file = pack.ROOT / "docs" / "measured.md"
+    before, rest = file.read_text().split("<!-- uncertainty -->\n")
+    after = rest.split("<!-- end -->", 1)[1]
+    head = ["task", "answers", "50 %", "80 %", "95 %", "ratio", "blocks", "one", "mean", "energy"]
+    rows = [head, ["---"] * len(head)]
+    for task, methods in results.items():
+        for method, row in methods.items():
+            inside = [f"{100 * row[f'{p} %']:.0f}" for p in PERCENTAGES]
+            figures = [f"{row[name]:.2f}" for name in ("ratio", "blocks", "one", "mean")]
+            title = (TITLES | MORE)[task]
+            rows.append([title, method, *inside, *figures, f"{row['energy']:.4f}"])
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    file.write_text(f"{before}<!-- uncertainty -->\n{table}<!-- end -->{after}")
+
+
 def main() -> None:
     """Measure, print, and write benchmarks/results/uncertainty.json; other rows of it stay."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -209,6 +226,8 @@ def main() -> None:
                 print(task, method, rounded, flush=True)
             pack.write_results(name, {"side": SIDE, "samples": SAMPLES, "tasks": results})
     report({task: results[task] for task in tasks})
+    if not options.tuning:
+        written(results)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from .photograph.blur_kernel import EstimateBlurKernel
 from .photograph.denoising import Denoise
 from .photograph.jpeg_quality import EstimateJPEGQuality
 from .photograph.retouching import FindScratches, MatchGrain
+from .posterior.posterior_statistics import PosteriorStatistics
 from .posterior.sampler import PosteriorSampler
-from .posterior.statistics import PosteriorStatistics
 from .posterior.trajectory import TrajectoryCorrector, TrajectoryPreview
 from .posterior.updates import (
     ConjugateGradientUpdate,

@@ -62,7 +62,7 @@ def test_the_node_says_it_and_keeps_what_it_gave():
     first, second = report.splitlines()
     assert first.startswith("Picture 0: 95 % of the pixels are expected within +-") and second
     assert "mostly invented" in first and "measured factor" not in report
-    said = call(NODE, images=images, factor=1.5, percentage=80.0)
+    said = call(NODE, images=images, calibration=1.5, percentage=80.0)
     assert "Spreads were multiplied by 1.5, a measured factor." in said[-1]
     assert said[2] == pytest.approx(call(NODE, images=images)[2]), "mean_std is as it was"
     assert torch.equal(images, before)

@@ -18,6 +18,7 @@ from undegrade.models.predictors import load_noise_predictor
 from undegrade.models.prior import PriorSpec
 from undegrade.models.registry import load_pixel_prior
 from undegrade.models.weights import read_tensors
+from undegrade.pipelines import prior_errors
 from undegrade.training import data, loop, noise_predictor, prior
 from undegrade.training.command import command_line, read_options
 from undegrade.training.widening import widened
@@ -60,6 +61,7 @@ def small(monkeypatch) -> None:
     drawn = data.render
     for script in (noise_predictor, prior):
         monkeypatch.setattr(script, "HELD_OUT", 2)
+    monkeypatch.setattr(prior_errors, "LEVELS", (0.05, 0.5, 5.0))
     monkeypatch.setattr(data, "render", lambda *a: drawn(*a, side=192))
 
 
@@ -72,6 +74,7 @@ def test_smoke_prior(tmp_path, monkeypatch):
     assert losses[-1] < 0.9 * losses[0], losses
     made = load_pixel_prior(tmp_path / "prior.safetensors")
     assert made.spec.trained_factors == (1, 2, 4) and made.spec.multiple_of == 4
+    assert 0.01 < made.spec.errors.rms(0.3) < 0.3 and made.spec.errors.spectrum(0.3, 2)
     onward = [*arguments, "--steps", "34", "--like", str(tmp_path / "prior.safetensors")]
     assert prior.main([*onward, "--out", str(tmp_path / "on"), "--widths", "16,40"]) == 0
     wider = load_pixel_prior(tmp_path / "on" / "prior.safetensors")
@@ -98,7 +101,7 @@ def test_any_pixel_prior_is_fine_tuned(tmp_path):
         pass
     moved = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
     assert all(moved)
-    prior.write_prior(given, options, {"psnr_25": 1.0})
+    prior.write_prior(given, options, {"psnr_25": 1.0}, task.held_out)
     loaded = load_pixel_prior(tmp_path / "prior")
     assert (loaded.spec.sigmas / sigmas - 1).abs().max() < 1e-3
     x, s = torch.linspace(-1, 1, 768).reshape(1, 3, 16, 16), torch.tensor([0.4])

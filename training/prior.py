@@ -32,6 +32,7 @@ from ..models.registry import load_pixel_prior
 from ..pipelines.metrics import psnr
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.options import option
+from ..pipelines.prior_errors import errors
 from ..pipelines.step import column
 from .command import command_line, read_options, samples_seen, write_weights
 from .data import SourceOptions, described, source, stream
@@ -46,6 +47,7 @@ CALMER = 0.15  # share of samples that hold less noise than is told
 OF_255 = (15, 25, 50)  # noise levels of the validation
 HELD_OUT = 8  # crops of the validation, from
 UNSEEN = 4  # canvases of another seed
+MEASURED = 4  # of the held-out crops, on which the prior's error is measured
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def main(arguments: Sequence[str]) -> int:
     if accelerator.is_main_process:
         with torch.inference_mode():
             scores, _ = task.eval().validate()
-        write_prior(prior, options, scores)
+        write_prior(prior, options, scores, task.held_out[:MEASURED])
     return 0
 
 
@@ -205,11 +207,18 @@ def pixel_prior(network: PixelNetwork) -> PixelPrior:
 
 
 def write_prior(
-    prior: PixelPrior | DiscretePrior, options: PriorOptions, scores: dict[str, float]
+    prior: PixelPrior | DiscretePrior,
+    options: PriorOptions,
+    scores: dict[str, float],
+    held_out: Tensor,
 ) -> None:
-    """A file for the small network; a diffusers folder for others, which says what they are."""
+    """A file for the small network, with its error on held-out pictures (B, 3, H, W); a diffusers
+    folder for others, which says what they are."""
     out, said = Path(options.out), history(options, scores)
     if isinstance(prior, PixelPrior):
+        with torch.no_grad():
+            *_, curve = errors(prior, held_out, FACTORS)
+        said["error_curve"] = curve.text()
         write_weights(prior.network, out / "prior.safetensors", said)
         return
     import json

@@ -93,11 +93,10 @@ def restore(
         around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, larger, factor, replay)
         ours = complementary and renoise > 0 and complement.exists(update, m.operator)
         r = 2 * sigma_next if ours else believed(prior, update, sigma, factor, belief)
-        n = None
         if ours and not larger:
             x0_y, n = complement.updated(x0_hat, noise(x0_hat), r, update, m, around)
         else:
-            x0_y = update(x0_hat, r, m, around)
+            x0_y, n = update(x0_hat, r, m, around), None
         changed = Updated(x0_hat, x0_y, r, m, update, around)
         deterministic = switch(changed) if factor == 1 else stochastic(x)
         yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, deterministic, size)

@@ -97,7 +97,8 @@ class ConjugateGradient(Options):
     sample: bool = option(
         False,
         "Draw from the local posterior (perturb and solve) in place of its maximum: more varied "
-        "pictures, honest uncertainty, lower PSNR. The paper takes the maximum.",
+        "pictures, lower PSNR. For uncertainty turn on draws of Posterior Sampler instead. The "
+        "paper takes the maximum.",
         advanced=True,
     )
     through_network: ClassVar[bool] = False

@@ -55,7 +55,7 @@ class PosteriorStatistics:
         tolerance = (
             "How far from the mean is still certain, with pixels from 0 to 1: 0.05 is 13 of 255."
         )
-        factor = (
+        calibration = (
             "Multiplies the spread in the intervals, the map and the words: the ratio of error to "
             "spread, where you measured one on pictures that you know. 1 for a Posterior Sampler "
             "with draws on. Mean, uncertainty and mean_std stay as they are."
@@ -71,7 +71,7 @@ class PosteriorStatistics:
             "optional": {
                 "percentage": number(95.0, 1.0, 99.9, 1.0, percentage),
                 "tolerance": number(0.05, 0.0, 1.0, 0.01, tolerance),
-                "factor": number(1.0, 0.01, 100.0, 0.05, factor),
+                "calibration": number(1.0, 0.01, 100.0, 0.05, calibration),
             },
         }
 
@@ -82,7 +82,7 @@ class PosteriorStatistics:
         gain: float,
         percentage: float = 95.0,
         tolerance: float = 0.05,
-        factor: float = 1.0,
+        calibration: float = 1.0,
     ) -> dict[str, Any]:
         """Mean and standard deviation (divided by K - 1) over each group of K pictures, and what
         follows from them."""
@@ -100,8 +100,8 @@ class PosteriorStatistics:
             )
         groups = images.float().unflatten(0, (-1, count))  # (P, K, H, W, C)
         std = groups[..., :3].var(1).mean(-1).sqrt()
-        found = summarised(groups[..., :3], percentage, tolerance, factor)
-        report = told(found, count, percentage, tolerance, factor)
+        found = summarised(groups[..., :3], percentage, tolerance, calibration)
+        report = told(found, count, percentage, tolerance, calibration)
         result = (
             given(settled(groups.mean(1))),
             given((std * gain).clamp(0, 1)),
