@@ -113,6 +113,8 @@ WORKFLOWS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> the picture, and
     "Use AdaDiffSR with its regressor": ("small", {}),
     "Use tiles on a large photo": ("small", {}),
     "View what was made up": ("small", {}),
+    "demo_uncertainty_map": ("example", {}),
+    "demo_measure_prior_error": ("example", {}),
     "Denoise a photo": ("noisy", {}),
     "Sharpen a blurred photo": ("blurred", {}),
     "Enlarge a photo": ("small", {}),

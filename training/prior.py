@@ -47,7 +47,6 @@ CALMER = 0.15  # share of samples that hold less noise than is told
 OF_255 = (15, 25, 50)  # noise levels of the validation
 HELD_OUT = 8  # crops of the validation, from
 UNSEEN = 4  # canvases of another seed
-MEASURED = 4  # of the held-out crops, on which the prior's error is measured
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def main(arguments: Sequence[str]) -> int:
     if accelerator.is_main_process:
         with torch.inference_mode():
             scores, _ = task.eval().validate()
-        write_prior(prior, options, scores, task.held_out[:MEASURED])
+            write_prior(prior, options, scores, task.held_out[:4])
     return 0
 
 
@@ -207,17 +206,12 @@ def pixel_prior(network: PixelNetwork) -> PixelPrior:
 
 
 def write_prior(
-    prior: PixelPrior | DiscretePrior,
-    options: PriorOptions,
-    scores: dict[str, float],
-    held_out: Tensor,
+    prior: PixelPrior | DiscretePrior, options: PriorOptions, scores: dict[str, float], x0: Tensor
 ) -> None:
-    """A file for the small network, with its error on held-out pictures (B, 3, H, W); a diffusers
-    folder for others, which says what they are."""
+    """A file for the small network, with its error on x0; a diffusers folder for others."""
     out, said = Path(options.out), history(options, scores)
     if isinstance(prior, PixelPrior):
-        with torch.no_grad():
-            *_, curve = errors(prior, held_out, FACTORS)
+        *_, curve = errors(prior, x0, FACTORS)
         said["error_curve"] = curve.text()
         write_weights(prior.network, out / "prior.safetensors", said)
         return
