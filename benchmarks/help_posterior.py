@@ -125,9 +125,8 @@ def statistics() -> Image.Image:
 
 def prior_error() -> Image.Image:
     """A prediction from much noise, and how far it lies from the truth."""
-    x = noisy(0.5, example())
-    predicted = denoised(x, 0.5, prior())
-    return strip([("picture", example()), ("with noise 0.5", to_image(x)), ("predicted", predicted),
+    predicted = denoised(noisy(0.5, example()), 0.5, prior())
+    return strip([("picture", example()), ("predicted from noise 0.5", predicted),
                   ("error, 3 times", 0.5 + 3 * (predicted - example()))])
 
 
