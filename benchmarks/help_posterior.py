@@ -116,11 +116,11 @@ def preview() -> Image.Image:
 
 
 def statistics() -> Image.Image:
-    """One of eight draws, their mean, their spread and what is certain."""
+    """One of eight draws, their spread and what is certain."""
     samples = restored(blurred()[1], draws=True, samples=8)
     found = node("PosteriorStatistics", images=samples)
-    return strip([("one answer", samples[:1]), ("mean of 8", found[0]),
-                  ("uncertainty, 10 times", found[1]), ("certain to 0.05", found[5])])
+    return strip([("one of 8 answers", samples[:1]), ("uncertainty, 10 times", found[1]),
+                  ("certain to 0.05", found[5])])
 
 
 def prior_error() -> Image.Image:
