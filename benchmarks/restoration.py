@@ -190,10 +190,15 @@ def main() -> None:
             results[task] = score(found, truth, names)
     report(results)
     name = "restoration_tuning" if options.tuning else "restoration"
+    dtype = options.dtype
     if options.only:
-        known = json.loads((pack.RESULTS / f"{name}.json").read_text())["tasks"]
+        for rows in results.values():
+            for row in rows.values():
+                row["dtype"] = options.dtype  # the other rows' may be another
+        file = json.loads((pack.RESULTS / f"{name}.json").read_text())
+        known, dtype = file["tasks"], file["dtype"]
         results = {task: known[task] | results.get(task, {}) for task in known}
-    pack.write_results(name, {"dtype": options.dtype, "tasks": results})
+    pack.write_results(name, {"dtype": dtype, "tasks": results})
 
 
 if __name__ == "__main__":
