@@ -30,7 +30,7 @@ from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
 from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.langevin import Langevin
-from undegrade.pipelines.updates.spectral import Correlated, interpolation, spectral_update
+from undegrade.pipelines.updates.spectral import Correlated, between, spectral_update
 
 MEAN, STD, NOISE = 0.2, 0.5, 0.1  # the Gaussian prior's, and the measurement's
 SHAPE, UNKNOWNS = (3, 2, 4), 24
@@ -126,8 +126,7 @@ def test_the_spectral_update_is_the_dense_minimum(draw):
     with torch.inference_mode(), left():
         m = Measurement(draw(2, *SHAPE), operator, 0.3)
         got = spectral_update(x0_hat, spectrum, m)
-        weights = interpolation(*SHAPE[1:])
-        luminance, chroma = ((weights @ torch.tensor(e).log()).exp() for e in spectrum)
+        luminance, chroma = (between(errors, x0_hat) for errors in spectrum)
         s = dense(Doubled(Correlated(torch.stack([luminance, chroma, chroma]))), SHAPE)
         a = dense(operator, SHAPE)
     assert torch.allclose(s, s.T, atol=1e-6) and torch.linalg.eigvalsh(s).min() > 0

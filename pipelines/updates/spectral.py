@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,12 +42,8 @@ def spectral_update(
     spectrum: the error of luminance and of chroma at FREQUENCIES (`ErrorCurve.spectrum`).
     measurement: of images like x0_hat, with a linear operator.
     """
-    height, width = x0_hat.shape[-2:]
-    weights = interpolation(height, width).to(x0_hat.device)
-    luminance, chroma = (
-        (weights @ torch.tensor(errors, device=x0_hat.device).log()).exp() for errors in spectrum
-    )
-    root = Correlated(torch.stack([luminance, chroma, chroma]).float())
+    luminance, chroma = (between(errors, x0_hat) for errors in spectrum)
+    root = Correlated(torch.stack([luminance, chroma, chroma]))
     y = measurement.y - measurement.operator(x0_hat)
     operator, rho = Compose((root, measurement.operator)), measurement.noise_level**2
     u = fletcher_reeves(operator, y, torch.zeros_like(x0_hat), rho, ITERATIONS, TOLERANCE)
@@ -63,58 +59,84 @@ class Correlated(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """S x, (B, 3, h, w)."""
-        height, width = x.shape[-2:]
-        rows, columns = (cosines(n).to(x.device) for n in (height, width))
-        colours = COLOURS.to(x.device)
-        c = rows @ torch.einsum("cd,bdhw->bchw", colours, x) @ columns.T
-        return torch.einsum("dc,bdhw->bchw", colours, rows.T @ (self.scale * c) @ columns)
+        rows, columns = (cosines(n, x.device) for n in x.shape[-2:])
+        c = rows.T @ (self.scale * transformed(x)) @ columns
+        return torch.einsum("dc,bdhw->bchw", colours(x.device), c)
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """S x and S."""
         return self(x), self
 
 
-COLOURS = torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]])
-COLOURS = COLOURS / COLOURS.norm(dim=1, keepdim=True)
+def transformed(x: Tensor) -> Tensor:
+    """C O x, (B, 3, h, w)."""
+    rows, columns = (cosines(n, x.device) for n in x.shape[-2:])
+    return rows @ torch.einsum("cd,bdhw->bchw", colours(x.device), x) @ columns.T
 
 
-@lru_cache(16)
-def cosines(n: int) -> Tensor:
+def between(errors: Sequence[float], like: Tensor) -> Tensor:
+    """The error of every coefficient, (h, w), from those at FREQUENCIES."""
+    upper, share = neighbours(*like.shape[-2:], like.device)
+    known = torch.tensor(errors, device=like.device).log()
+    return torch.lerp(known[upper - 1], known[upper], share).exp()
+
+
+def kept(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make` with its last results kept; they are constants, of use in and out of inference."""
+
+    def made(*given: Any) -> Any:
+        with torch.inference_mode(False):
+            return make(*given)
+
+    return lru_cache(8)(made)
+
+
+@kept
+def colours(device: torch.device) -> Tensor:
+    """O, (3, 3), orthonormal."""
+    rows = torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]])
+    return (rows / rows.norm(dim=1, keepdim=True)).to(device)
+
+
+@kept
+def cosines(n: int, device: torch.device) -> Tensor:
     """C for n values, (n, n), orthonormal."""
     place = torch.arange(n, dtype=torch.float64)
     matrix = torch.cos(math.pi * (place[None] + 0.5) * place[:, None] / n) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
-    return matrix.float()
+    return matrix.float().to(device)
 
 
-@lru_cache(16)
-def interpolation(height: int, width: int) -> Tensor:
-    """(height, width, number of FREQUENCIES): the share that every frequency has in a coefficient,
-    by lines in its logarithm. Coefficient (j, k) has sqrt((j / 2h)^2 + (k / 2w)^2) cycles a pixel.
-    """
+@kept
+def neighbours(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of every coefficient the next higher of FREQUENCIES, by its number, and how near it lies to
+    it in log frequency, 0 to 1; both (height, width). Coefficient (j, k) has
+    sqrt((j / 2 height)^2 + (k / 2 width)^2) cycles a pixel."""
     rows, columns = (torch.arange(n, dtype=torch.float64) / (2 * n) for n in (height, width))
     radius = (rows[:, None].square() + columns.square()).sqrt()
     known = torch.tensor(FREQUENCIES, dtype=torch.float64).log()
     at = radius.clamp(min=FREQUENCIES[0], max=FREQUENCIES[-1]).log().contiguous()
     upper = torch.searchsorted(known, at).clamp(1, len(known) - 1)
     share = (at - known[upper - 1]) / (known[upper] - known[upper - 1])
-    shares = torch.zeros(height, width, len(known), dtype=torch.float64)
-    shares.scatter_(2, upper[..., None], share[..., None])
-    shares.scatter_(2, upper[..., None] - 1, 1 - share[..., None])
-    return shares.float()
+    return upper.to(device), share.float().to(device)
 
 
 def measured_spectrum(error: Tensor) -> tuple[tuple[float, ...], ...]:
     """What `ErrorCurve.spectrum` holds of errors (B, 3, h, w): root mean squares, each frequency's
     over the coefficients it has a share in; of one that has none the next lower one's."""
-    rows, columns = (cosines(n).to(error.device) for n in error.shape[-2:])
-    c = rows @ torch.einsum("cd,bdhw->bchw", COLOURS.to(error.device), error) @ columns.T
-    power = c.square().mean(0).cpu().double()
-    shares = interpolation(*error.shape[-2:]).double()
-    total = shares.sum((0, 1))
+    power = transformed(error).square().mean(0).cpu().double().flatten(1)
+    upper, share = (v.flatten() for v in neighbours(*error.shape[-2:], torch.device("cpu")))
+    share = share.double()
+
+    def shared(values: Tensor) -> Tensor:
+        sums = torch.zeros(len(FREQUENCIES), dtype=torch.float64)
+        sums = sums.index_add(0, upper, values * share)
+        return sums.index_add(0, upper - 1, values * (1 - share))
+
+    total = shared(torch.ones_like(share))
     found = []
     for p in (power[0], power[1:].mean(0)):
-        means = ((shares * p[..., None]).sum((0, 1)) / total.clamp(min=1e-9)).sqrt().tolist()
+        means = (shared(p) / total.clamp(min=1e-9)).sqrt().tolist()
         for j in range(1, len(means)):
             means[j] = means[j] if total[j] > 0 else means[j - 1]
         found.append(tuple(means))
