@@ -54,8 +54,6 @@ PHOTOGRAPHS = {
                              "commons.wikimedia.org, Victory_Program, 8c34784v"),
     "telephone": Photograph("protosketch.jpg", (760, 900, 400, 400), ("sharpen",), GOV, "18F",
                             "github.com/18F/18f.gsa.gov"),
-    "camp_fire": Photograph("camp.jpeg", (600, 420, 400, 400), ("sharpen",), GOV, "Forest Service",
-                            "github.com/USDAForestService/fs-open-forest-platform"),
     "five_people": Photograph("Estonia2.jpg", (0, 0, 800, 600), ("repair",), GOV, "18F",
                               "github.com/18F/18f.gsa.gov"),
     "sauce": Photograph("bolognese-sauce-1.webp", (40, 100, 300, 300), ("enlarge", "--scale", "2"),
