@@ -185,23 +185,23 @@ def agreements(found: Found, noise_level: float, tick: Callable[[], None]) -> li
     """How well the kernel of one half of the picture explains the other half, for left and right
     and for above and below: 1 as well as its own does, 0 no better than no kernel.
 
-    Each half looks for its kernel by itself, from the whole's, and surprises are compared.
+    Each half looks for its kernel by itself, from the whole's, and surprises are compared. The
+    half that knows better is asked: the other may be empty, or full of clipped lights.
     """
     level, (height, width) = found.level, found.level.y.shape[-2:]
-    variance = level.variance(noise_level)
-    none = point(found.kernel)
+    variance, none = level.variance(noise_level), point(found.kernel)
     alike = []
     for d, size in ((-1, width), (-2, height)):
         halves = [cut(level, d, size - size // 2, start) for start in (0, size // 2)]
         kernels = [annealed(half.posterior(), found.kernel, variance, AGAIN, tick)
                    for half in halves]
-        judges = [half.posterior(white=True) for half in halves]
-        own, other, nothing = (
-            sum(j.surprise(k, variance) for j, k in zip(judges, ks, strict=True))
-            for ks in (kernels, kernels[::-1], (none, none))
-        )
-        alike.append(1 - max(other - own, 0.0) / max(nothing - own, 1e-6))
-    return [min(max(a, 0.0), 1.0) for a in alike]
+        explained = []
+        for half, own, other in zip(halves, kernels, kernels[::-1], strict=True):
+            judge = half.posterior(white=True)
+            best, crossed, worst = (judge.surprise(k, variance) for k in (own, other, none))
+            explained.append(1 - (crossed - best) / max(worst - best, 1e-6))
+        alike.append(min(max(max(explained), 0.0), 1.0))
+    return alike
 
 
 def cut(level: Level, d: int, size: int, start: int) -> Level:
