@@ -180,5 +180,5 @@ def test_a_start_with_too_much_noise_and_a_picture_too_small(draw):
 
 
 def test_a_prediction_that_is_not_finite(draw):
-    with pytest.raises(FloatingPointError, match=r"at step 0 .noise level 0\.4"):
+    with pytest.raises(FloatingPointError, match=r"at noise level 0\.4;"):
         run(GaussianPrior(mean=float("nan")), ClosedForm(), draw(1, 3, 8, 8), levels(0.4, 0.2))

@@ -8,15 +8,17 @@ from node_calls import call, photo
 from PIL import Image, ImageDraw
 from skimage.data import brick
 
-from undegrade.models.scratch_finder import built_in
+from undegrade.models.scratch_finder import load_scratch_finder
 from undegrade.pipelines.photograph import scratches as module
 from undegrade.pipelines.photograph.bands import bands
 from undegrade.pipelines.photograph.scratches import ScratchOptions, opened
 
+FINDER = load_scratch_finder()  # not the one that nodes put on a card
+
 
 def scratches(image, options):
     with torch.no_grad():
-        return module.scratches(image, options, built_in())
+        return module.scratches(image, options, FINDER)
 
 
 def soft(height=96, width=120):

@@ -11,6 +11,7 @@ import stablesr_patchers
 import torch
 from every_node import comfyui, models, output
 
+from undegrade.models import scratch_finder
 from undegrade.nodes.comfyui import host, model_weights
 from undegrade.nodes.comfyui.wall import repeatable
 
@@ -40,6 +41,12 @@ def cuda():
     return torch.device("cuda")
 
 
+def forget():
+    """What was made for another device."""
+    output.cache_clear()
+    scratch_finder.built_in.cache_clear()
+
+
 @pytest.fixture
 def use(monkeypatch):
     """use(device): what nodes compute on from now on; what was made for another is forgotten."""
@@ -49,8 +56,8 @@ def use(monkeypatch):
         monkeypatch.setattr(host, "device", lambda: device)
         for patcher in (comfy_fakes.Patcher, stablesr_patchers.Patcher):
             monkeypatch.setattr(patcher, "load_device", device)
-        output.cache_clear()
+        forget()
         return device
 
     yield choose
-    output.cache_clear()
+    forget()
