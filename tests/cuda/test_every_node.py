@@ -1,14 +1,33 @@
 """Every node gives on a card what it gives on the CPU."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from every_node import small_inputs
 from node_calls import call, inputs_of
 
 from undegrade import NODE_CLASS_MAPPINGS
+from undegrade.pipelines.blind import blur_estimate, gradient_posterior, kernel_estimation, spectrum
+from undegrade.pipelines.blind.gradient_posterior import GradientPosterior
 
 PICTURES = ("IMAGE", "MASK", "LATENT")
 pytestmark = pytest.mark.usefixtures("comfyui")
+
+
+@pytest.fixture(autouse=True)
+def short_search(monkeypatch):
+    """A blind search of as many kinds of rounds, two or three of each, and few shapes."""
+    for name in ("COARSE", "FINE", "LAST"):
+        few = replace(getattr(kernel_estimation, name), rounds=3)
+        monkeypatch.setattr(kernel_estimation, name, few)
+    monkeypatch.setattr(blur_estimate, "AGAIN", replace(blur_estimate.AGAIN, rounds=3))
+    monkeypatch.setattr(kernel_estimation, "RETURNS", 1)
+    monkeypatch.setattr(gradient_posterior, "DESCENTS", 2)
+    for steps in (GradientPosterior.expected, GradientPosterior.surprise):
+        monkeypatch.setattr(steps, "__defaults__", (2,))
+    monkeypatch.setattr(spectrum, "TURNS", 3)
+    monkeypatch.setattr(spectrum, "FINER", spectrum.FINER[:1])
 
 
 def figures(value):
