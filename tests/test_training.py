@@ -44,7 +44,7 @@ def test_options_on_the_command_line(capsys):
 
 def test_smoke_noise_predictor(tmp_path, monkeypatch):
     small(monkeypatch)
-    arguments = ["--out", str(tmp_path), "--canvases", "3", "--side", "32", "--batch", "8"]
+    arguments = ["--out", str(tmp_path), "--canvases", "3", "--side", "32", "--batch", "4"]
     arguments += ["--widths", "16,24", "--steps", "44", "--rate", "2e-2", "--warm-up", "5"]
     assert noise_predictor.main([*arguments, "--validate-every", "11", "--average", "0.9"]) == 0
     losses = [float(r["square"]) + float(r["edges"]) for r in rows(tmp_path)]
@@ -52,7 +52,7 @@ def test_smoke_noise_predictor(tmp_path, monkeypatch):
     made = load_noise_predictor(tmp_path / "predictor.safetensors")
     assert made.predict(torch.zeros(1, 3, 8, 8), torch.tensor([0.3]))[0].shape == (1, 3, 32, 32)
     _, said = read_tensors(tmp_path / "predictor.safetensors")
-    assert said["seed"] == "0" and said["samples"] == "352" and "no photographs" in said["data"]
+    assert said["seed"] == "0" and said["samples"] == "176" and "no photographs" in said["data"]
     assert sorted(p.name for p in (tmp_path / "pictures").iterdir())[0] == "00000011.png"
 
 
@@ -60,7 +60,7 @@ def small(monkeypatch) -> None:
     """Canvases of 192 pixels, and few crops of them to validate on."""
     drawn = data.render
     for script in (noise_predictor, prior):
-        monkeypatch.setattr(script, "HELD_OUT", 2)
+        monkeypatch.setattr(script, "HELD_OUT", 1)
     monkeypatch.setattr(prior_errors, "LEVELS", (0.05, 0.5, 5.0))
     monkeypatch.setattr(data, "render", lambda *a: drawn(*a, side=192))
 
