@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from node_calls import WIDGETS, inputs_of
 from PIL import Image
 
 from undegrade import NODE_CLASS_MAPPINGS
@@ -79,6 +80,17 @@ def spoils(nodes: list[dict]) -> list[str]:
 def test_every_node_of_the_pack_is_used():
     used = {node["type"] for path in WORKFLOWS for node in nodes_of(path)}
     assert set(NODE_CLASS_MAPPINGS) <= used
+
+
+@each
+def test_every_widget_has_its_value(path):
+    """What the frontend writes when it saves: a widget that came later has its default."""
+    for node in nodes_of(path):
+        if node["type"] in NODE_CLASS_MAPPINGS:
+            asked = [settings for kind, settings in inputs_of(node["type"]).values()
+                     if isinstance(kind, list) or kind in WIDGETS]
+            written = len(asked) + sum("control_after_generate" in each for each in asked)
+            assert len(node.get("widgets_values") or []) == written, node["type"]
 
 
 @each
