@@ -12,7 +12,8 @@ from PIL import Image
 from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.pipelines.metrics import psnr
-from undegrade.pipelines.photograph.bands import bands, from_opponent, gains, opponent
+from undegrade.pipelines.opponent import from_opponent, opponent
+from undegrade.pipelines.photograph.bands import bands, gains
 from undegrade.pipelines.photograph.denoising import denoised, missing, turned, turned_back
 from undegrade.pipelines.photograph.noise_curve import (
     MARGIN,

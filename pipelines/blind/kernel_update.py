@@ -1,11 +1,12 @@
-"""The kernel of a blur whose sharp picture is known: the M-step of blind deconvolution.
+"""The kernel of a blur whose sharp picture is known, and what becomes of kernels in a search.
 
     k = argmin over k >= 0 of  |m (k * grad x - grad y)|^2 + weight |m grad x|^2 |k|^2
 
 by projected gradient steps with Nesterov's momentum (FISTA), each two FFTs of the picture.
 Gradients, because they are nearly white: the problem is then well conditioned, and what a picture
 is far from its edges says nothing of the kernel. Only pixels whose blur lies inside of the picture
-and reaches nothing clipped are compared (m = 1), so that no border is assumed.
+and reaches nothing clipped are compared (m = 1), so that no border is assumed. The search itself
+averages over sharp pictures (`gradient_posterior`); this is for one that is at hand.
 
 | here       | meaning                                                                        |
 |------------|--------------------------------------------------------------------------------|
@@ -62,8 +63,6 @@ class GradientFit:
         inside = inner(self.height, self.width, self.side // 2).to(sharp)
         self.m = inside if self.seen is None else inside * self.seen
         self.spectrum = torch.fft.rfft2(sharp, s=self.size)
-        self.energy = float((sharp.square() * self.m).sum())
-        self.target = self.adjoint(self.blurred_gradients)
 
     def blur(self, k: Tensor) -> Tensor:
         """m (k * grad x), (1, 2, H - 1, W - 1)."""
@@ -95,7 +94,8 @@ def inner(height: int, width: int, r: int) -> Tensor:
 def kernel_of(fit: GradientFit, k: Tensor, weight: float, iterations: int) -> Tensor:
     """The minimiser from the start k, (side, side) >= 0 of sum 1; k itself where nothing is
     seen."""
-    damping = weight * fit.energy
+    target = fit.adjoint(fit.blurred_gradients)
+    damping = weight * float((gradients(fit.x).square() * fit.m).sum())
     v = torch.randn(k.shape, generator=torch.Generator().manual_seed(0)).to(k)
     largest = v.norm()
     for _ in range(POWER_STEPS):
@@ -106,7 +106,7 @@ def kernel_of(fit: GradientFit, k: Tensor, weight: float, iterations: int) -> Te
     step = 1 / (MARGIN * largest + damping)
     z, momentum, now = k, 1.0, k
     for _ in range(iterations):
-        slope = fit.adjoint(fit.blur(z)) - fit.target + damping * z
+        slope = fit.adjoint(fit.blur(z)) - target + damping * z
         after = (z - step * slope).clamp(min=0)
         next_momentum = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         z = after + (momentum - 1) / next_momentum * (after - now)

@@ -5,12 +5,13 @@ Planes are in levels of 255 with 0 as mid grey, as JPEG has them after its level
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..cosines import cosines
 
 SIDE = 8
 
@@ -58,25 +59,22 @@ def colours_of(planes: Tensor) -> Tensor:
 
 def coefficients(plane: Tensor) -> Tensor:
     """(..., 8 n, 8 m) -> (..., n, m, 8, 8): the orthonormal cosine transform of every block."""
-    d = cosines().to(plane)
+    d = of_a_block().to(plane)
     blocks = plane.unflatten(-2, (-1, SIDE)).unflatten(-1, (-1, SIDE)).transpose(-2, -3)
     return d @ blocks @ d.T
 
 
 def plane_of(blocks: Tensor) -> Tensor:
     """The inverse: (..., n, m, 8, 8) -> (..., 8 n, 8 m)."""
-    d = cosines().to(blocks)
+    d = of_a_block().to(blocks)
     return (d.T @ blocks @ d).transpose(-2, -3).flatten(-2).flatten(-3, -2)
 
 
 @cache
-def cosines() -> Tensor:
+def of_a_block() -> Tensor:
     """The transform's matrix, (8, 8) float64, one frequency a row."""
     with torch.inference_mode(False):
-        k = torch.arange(SIDE, dtype=torch.float64)
-        d = torch.cos((2 * k + 1) * k[:, None] * math.pi / (2 * SIDE)) / 2
-        d[0] /= math.sqrt(2)
-        return d
+        return cosines(SIDE)
 
 
 def whole_blocks(x: Tensor, side: int, before: tuple[int, int] = (0, 0)) -> Tensor:

@@ -14,17 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BANDS = 4  # the last is what is left: all that is coarser
-LUMA = ((3**-0.5,) * 3, (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
-
-
-def opponent(x: Tensor) -> Tensor:
-    """RGB -> an orthonormal luma and two chromas, in which white noise stays white."""
-    return torch.einsum("ij,bjhw->bihw", torch.tensor(LUMA, device=x.device), x)
-
-
-def from_opponent(x: Tensor) -> Tensor:
-    """The other way."""
-    return torch.einsum("ji,bjhw->bihw", torch.tensor(LUMA, device=x.device), x)
 
 
 def bands(x: Tensor) -> list[Tensor]:

@@ -26,7 +26,8 @@ from ...models.prior import Prior
 from ..level import canvas_size
 from ..noise import per_sample_noise
 from ..operators.canvas import pad_reflect
-from .bands import bands, from_opponent
+from ..opponent import from_opponent
+from .bands import bands
 from .noise_curve import FLOOR, NoiseModel, stabilised, unstabilised
 
 ORIENTATIONS = 8

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .bands import BANDS, bands, gains, opponent
+from ..opponent import opponent
+from .bands import BANDS, bands, gains
 from .noise_level import noise_level
 from .noise_or_texture import (
     FEWEST,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .bands import bands, gains, opponent
+from ..opponent import opponent
+from .bands import bands, gains
 
 BLOCK, STRIDE = 16, 8  # pixels
 FLAT, FEWEST = 0.05, 8  # share of the blocks that is read, and how many at least
@@ -46,8 +47,7 @@ def is_processed(z: Tensor, fine: float, middle: float, chroma: float) -> bool:
     if not coarse or fine > SMOOTHED:
         return False
     band, coarser = (blocks(b.square())[0] for b in bands(opponent(z)[:, :1])[1:3])
-    seen = ((blocks(z).abs().amax(0) < UNCLIPPED) & (band > FLAT_POWER)).nonzero().flatten()
-    kept = seen[coarser[seen].argsort()[: max(FEWEST, int(FLAT * len(seen)))]]
+    kept = flattest(z, band, coarser)
     return len(kept) >= FEWEST and bool(band[kept].log().std() < ALL_OVER)
 
 
@@ -58,12 +58,18 @@ def is_texture(z: Tensor) -> bool:
     fine, middle = (band[:, :1] for band in bands(opponent(z))[:2])
     power, coarser = (blocks(band.square())[0] for band in (fine, middle))
     peaked = blocks(fine.square().square())[0] / power.square().clamp_min(FLAT_POWER**2)
-    seen = ((blocks(z).abs().amax(0) < UNCLIPPED) & (power > FLAT_POWER)).nonzero().flatten()
-    kept = seen[coarser[seen].argsort()[: max(FEWEST, int(FLAT * len(seen)))]]
+    kept = flattest(z, power, coarser)
     if len(kept) < FEWEST:
         return False
     growth = (coarser[kept].median() / power[kept].median()).sqrt() * gains()[0] / gains()[1]
     return bool(peaked[kept].median() > PEAKED) and bool(growth > DENSE)
+
+
+def flattest(z: Tensor, power: Tensor, coarser: Tensor) -> Tensor:
+    """The numbers of the blocks with least power in a coarser band, of those neither clipped nor
+    drawn in one colour; at least `FEWEST` where there are so many."""
+    seen = ((blocks(z).abs().amax(0) < UNCLIPPED) & (power > FLAT_POWER)).nonzero().flatten()
+    return seen[coarser[seen].argsort()[: max(FEWEST, int(FLAT * len(seen)))]]
 
 
 def blocks(x: Tensor) -> Tensor:

@@ -9,14 +9,13 @@ fine, and its errors in colour are smaller again (`ErrorCurve`). With their cova
 is the papers' own minimum in u, with A S for A, y - A x0_hat for y, 0 for x0_hat and r = 1. So a
 measured pixel also says something of its neighbours, as far as errors hang together.
 
-S = O^T C^T diag(s) C O: O the colours (1, 1, 1), (1, -1, 0), (1, 1, -2) of length 1, C the
-orthonormal cosine transform (DCT-II), which knows no border, s between the measured frequencies by
+S = O^T C^T diag(s) C O: O the opponent colours, luminance and two of chroma, C the orthonormal
+cosine transform (DCT-II), which knows no border, s between the measured frequencies by
 lines in log frequency. Ours; with one number in s it is `ConjugateGradient`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,9 +25,11 @@ import torch
 from torch import Tensor
 
 from ...models.prior import FREQUENCIES
+from ..cosines import cosines
 from ..measurement import Measurement
 from ..operators.compose import Compose
 from ..operators.contract import Operator
+from ..opponent import from_opponent, opponent
 from .conjugate_gradient import fletcher_reeves
 
 ITERATIONS, TOLERANCE = 60, 0.003  # of conjugate gradients; most runs of few, at much noise all
@@ -59,9 +60,8 @@ class Correlated(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """S x, (B, 3, h, w)."""
-        rows, columns = (cosines(n, x.device) for n in x.shape[-2:])
-        c = rows.T @ (self.scale * transformed(x)) @ columns
-        return torch.einsum("dc,bdhw->bchw", colours(x.device), c)
+        rows, columns = (transform(n, x.device) for n in x.shape[-2:])
+        return from_opponent(rows.T @ (self.scale * transformed(x)) @ columns)
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """S x and S."""
@@ -70,8 +70,8 @@ class Correlated(Operator):
 
 def transformed(x: Tensor) -> Tensor:
     """C O x, (B, 3, h, w)."""
-    rows, columns = (cosines(n, x.device) for n in x.shape[-2:])
-    return rows @ torch.einsum("cd,bdhw->bchw", colours(x.device), x) @ columns.T
+    rows, columns = (transform(n, x.device) for n in x.shape[-2:])
+    return rows @ opponent(x) @ columns.T
 
 
 def between(errors: Sequence[float], like: Tensor) -> Tensor:
@@ -92,19 +92,9 @@ def kept(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @kept
-def colours(device: torch.device) -> Tensor:
-    """O, (3, 3), orthonormal."""
-    rows = torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]])
-    return (rows / rows.norm(dim=1, keepdim=True)).to(device)
-
-
-@kept
-def cosines(n: int, device: torch.device) -> Tensor:
-    """C for n values, (n, n), orthonormal."""
-    place = torch.arange(n, dtype=torch.float64)
-    matrix = torch.cos(math.pi * (place[None] + 0.5) * place[:, None] / n) * math.sqrt(2 / n)
-    matrix[0] /= math.sqrt(2)
-    return matrix.float().to(device)
+def transform(n: int, device: torch.device) -> Tensor:
+    """C for n values, (n, n)."""
+    return cosines(n).float().to(device)
 
 
 @kept
