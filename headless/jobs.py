@@ -4,6 +4,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,9 @@ from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, nodes_of, wid
 from .destination import make_folder, unused, write_to
 from .folders import Folders
 from .jpeg_tables import file_quality
-from .outcome import DONE, FAILED, refuse
+from .outcome import DONE, refuse
 from .pack import Pack
-from .running import Plan
+from .running import Plan, carry_out, planned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,12 +56,8 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     Raises:
         WorkflowError: it cannot, for the reasons given.
     """
-    from .graph import WorkflowError
     from .load import document
-    from .saving import save_problems
-    from .settings import apply_inputs, apply_settings
     from .stock.writing import KINDS
-    from .validation import validate
 
     job, picture = options.job, options.picture
     beside = picture.suffix.lower() if picture.suffix.lower() in KINDS else ".png"
@@ -76,17 +73,10 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
                 if (value := getattr(options, f"at {option}")) is not None]
     if (estimates := nodes_of(job, JPEG)) and (quality := file_quality(picture)):
         settings += [f"{HOST}:{key}.known_quality={quality}" for key in estimates]
-    problems = apply_inputs(it, folders, inputs)
-    problems += apply_settings(it, [*settings, *options.settings])
-    graph = it.graph()
-    problems += validate(graph, it.catalog)
-    if problems := problems or save_problems(graph, it.catalog, folders):
-        raise WorkflowError(*problems)
-    return Plan(it, graph, it.catalog, folders)
+    return planned(it, folders, inputs, [*settings, *options.settings])
 
 
 def _run(options: argparse.Namespace, pack: Pack) -> int:
-    from .execution import NodeError
     from .graph import WorkflowError
     from .progress import Report
 
@@ -96,18 +86,7 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
     except WorkflowError as error:
         return refuse(error)
     report = Report(pack.host, plan.folders, options.quiet, words=False)
-    try:
-        with report:
-            return _work(options, plan, report)
-    except NodeError as error:
-        if options.traceback:
-            import traceback
-
-            traceback.print_exception(error.__cause__ or error)
-        sys.stderr.write(f"{error}\n")
-        return FAILED
-    finally:
-        sys.stderr.writelines(f"{sentence}\n" for sentence in plan.folders.lost)
+    return carry_out(plan, report, options.traceback, partial(_work, options, plan, report))
 
 
 def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
@@ -136,7 +115,7 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
         path = unused(report.saved[0].with_name(f"{report.saved[0].stem}_compared.png"))
         _compare(options.picture, report.saved[0], path)
         sys.stdout.write(f"before and after: {path}\n")
-    return FAILED if plan.folders.lost else DONE
+    return DONE
 
 
 def _found(job: Job, report: "Report") -> str:

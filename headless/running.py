@@ -3,7 +3,8 @@
 import argparse
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .destination import make_folder, unused, write_to
@@ -35,23 +36,33 @@ def prepare(options: argparse.Namespace, pack: Pack, settings: Sequence[str]) ->
         WorkflowError: it cannot run, for the reasons given.
     """
     from .folders import Folders
-    from .graph import WorkflowError
     from .load import load
+
+    folders = Folders.around(options.workflow, options.output)
+    write_to(folders, options.output, options.format)
+    document = load(options.workflow, pack.catalog(folders))
+    return planned(document, folders, options.input, settings)
+
+
+def planned(document: "Document", folders: "Folders", inputs: Sequence[str],
+            settings: Sequence[str]) -> Plan:
+    """The document with these inputs and settings, checked.
+
+    Raises:
+        WorkflowError: it cannot run, for the reasons given.
+    """
+    from .graph import WorkflowError
     from .saving import save_problems
     from .settings import apply_inputs, apply_settings
     from .validation import validate
 
-    folders = Folders.around(options.workflow, options.output)
-    write_to(folders, options.output, options.format)
-    catalog = pack.catalog(folders)
-    document = load(options.workflow, catalog)
-    problems = apply_inputs(document, folders, options.input)
+    problems = apply_inputs(document, folders, inputs)
     problems += apply_settings(document, settings)
     graph = document.graph()
-    problems += validate(graph, catalog)
-    if problems := problems or save_problems(graph, catalog, folders):
+    problems += validate(graph, document.catalog)
+    if problems := problems or save_problems(graph, document.catalog, folders):
         raise WorkflowError(*problems)
-    return Plan(document, graph, catalog, folders)
+    return Plan(document, graph, document.catalog, folders)
 
 
 def check(options: argparse.Namespace, pack: Pack) -> int:
@@ -69,6 +80,7 @@ def check(options: argparse.Namespace, pack: Pack) -> int:
 def run(options: argparse.Namespace, pack: Pack) -> int:
     """Run a workflow, once for every combination of --set; returns the exit status."""
     from .graph import WorkflowError
+    from .progress import Report
     from .sheet import captions, draw_sheet, variants
 
     try:
@@ -82,7 +94,8 @@ def run(options: argparse.Namespace, pack: Pack) -> int:
     for plan, caption in zip(plans, captions(chosen), strict=True):
         if len(plans) > 1:
             sys.stdout.write(f"--set {caption}\n")
-        status, report = carry_out(plan, pack, options.quiet, options.traceback)
+        report = Report(pack.host, plan.folders, options.quiet)
+        status = carry_out(plan, report, options.traceback, partial(_whole, plan, report))
         if status != DONE:
             return status
         pictures += [(caption, path) for path in report.saved[:1]]
@@ -93,17 +106,24 @@ def run(options: argparse.Namespace, pack: Pack) -> int:
     return DONE
 
 
-def carry_out(plan: "Plan", pack: Pack, quiet: bool, trace: bool) -> "tuple[int, Report]":
-    """Run a plan: the exit status, and what was shown and saved."""
-    from .execution import NodeError, execute
-    from .progress import Report
+def _whole(plan: Plan, report: "Report") -> int:
+    """Every node of a plan."""
+    from .execution import execute
 
     extra = {"workflow": plan.document.workflow} if plan.document.workflow else None
-    failure = ""
-    report = Report(pack.host, plan.folders, quiet)
+    execute(plan.graph, plan.catalog, report, extra)
+    return DONE
+
+
+def carry_out(plan: Plan, report: "Report", trace: bool, work: Callable[[], int]) -> int:
+    """Do the work of a plan under its report, and say what failed and what was lost; returns the
+    exit status, that of the work where all went well."""
+    from .execution import NodeError
+
+    failure, status = "", FAILED
     try:
         with report:
-            execute(plan.graph, plan.catalog, report, extra)
+            status = work()
     except NodeError as error:
         if trace:
             traceback.print_exception(error.__cause__ or error)
@@ -111,4 +131,4 @@ def carry_out(plan: "Plan", pack: Pack, quiet: bool, trace: bool) -> "tuple[int,
     finally:  # also of a run that is stopped
         sys.stderr.writelines(f"{sentence}\n" for sentence in plan.folders.lost)
     sys.stderr.write(failure)
-    return FAILED if failure or plan.folders.lost else DONE, report
+    return FAILED if plan.folders.lost else status
