@@ -1,10 +1,11 @@
 """Blind deconvolution against the known kernel, classical methods, and the blurred picture.
 
 Run: python benchmarks/blind.py [--levin FILE] [--few] [--side 512] [--bare] [--quick]
-     [--photos astronaut,coffee] [--kernels walk21,disc3] [--noise 0.01]
+     [--photos astronaut,coffee] [--kernels walk21,disc3] [--noise 0.01] [--part 3/12 --name blind_3]
 
 Without more all photographs, kernels and noise levels are crossed; `--few` takes `FEW`, a sample
-that a thread does in a quarter of an hour (with `--bare --quick`).
+that a thread does in a quarter of an hour (with `--bare --quick`). `--part k/n` takes every n-th of
+all of them in an order that is drawn, so that what was reached when time is up is a fair sample.
 
 Photographs are blurred from a larger piece of themselves, so that what lies beyond the border is
 the photograph and no assumption; noise is added, then 8 bits. Scores are of the interior, after the
@@ -189,6 +190,17 @@ def summary(rows: list[dict]) -> dict[str, float]:
             "median seconds": float(np.median(of("seconds")))}
 
 
+def cases_of(options: argparse.Namespace, names: list[str]) -> list[tuple[str, str, float]]:
+    """(photograph, kernel, noise level) of every case that is asked for."""
+    if options.few:
+        return [found for found in FEW if found[1] in names]
+    noises = [float(level) for level in options.noise.split(",")]
+    crossed = list(product(options.photos.split(","), names, noises))
+    part, parts = map(int, options.part.split("/"))
+    order = np.random.default_rng(0).permutation(len(crossed))
+    return [crossed[i] for i in order[part::parts]]
+
+
 def main() -> None:
     """Print a row per case and the summary, write benchmarks/results/blind.json."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -202,21 +214,20 @@ def main() -> None:
     parser.add_argument("--few", action="store_true", help="a sample of the cases")
     parser.add_argument("--quick", action="store_true", help="plug-and-play restorations")
     parser.add_argument("--bare", action="store_true", help="without L0")
+    parser.add_argument("--part", default="0/1", help="k/n, k from 0")
     parser.add_argument("--name", default="blind", help="of the file with the figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
     known = kernels(options.levin)
     names = options.kernels.split(",") if options.kernels else list(known)
-    crossed = product(options.photos.split(","), names, map(float, options.noise.split(",")))
     prior, rows = load_pixel_prior(BUILT_IN), []
     with torch.no_grad():
-        for photo, name, noise in FEW if options.few else crossed:
-            if name in known:
-                row = case(prior, photo, known[name], noise, options)
-                rows.append({"photo": photo, "kernel": name, "noise": noise, **row})
-                print(" ".join(f"{v:.3g}" if isinstance(v, float) else str(v)
-                               for v in rows[-1].values()), flush=True)
-                pack.write_results(options.name, {"summary": summary(rows), "cases": rows})
+        for photo, name, noise in cases_of(options, names):
+            row = case(prior, photo, known[name], noise, options)
+            rows.append({"photo": photo, "kernel": name, "noise": noise, **row})
+            print(" ".join(f"{v:.3g}" if isinstance(v, float) else str(v)
+                           for v in rows[-1].values()), flush=True)
+            pack.write_results(options.name, {"summary": summary(rows), "cases": rows})
     print(", ".join(rows[0]))
     print("\n".join(f"{k}: {v:.3g}" for k, v in summary(rows).items()))
 

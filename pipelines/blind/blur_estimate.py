@@ -18,6 +18,7 @@ from torch import Tensor
 from ...models.prior import Prior
 from ..noise import Noise
 from ..operators.contract import Operator
+from ..photograph.noise_curve import noise_of, slope
 from ..photograph.noise_level import estimate_noise_level
 from .blur_options import BlurOptions
 from .kernel_estimation import (
@@ -110,7 +111,7 @@ def estimate_blur(
     Raises `ValueError` for a picture that is smaller than three kernels, or all clipped.
     """
     check_size(y, options.kernel_size)
-    level = options.noise_level or max(float(estimate_noise_level(y)[0]), LEAST_NOISE)
+    level = options.noise_level or noise_of_blurred(y)
     clipped = (y.amax(1, keepdim=True) >= CLIPPED).to(y)
     seen = unreached(clipped, options.kernel_size)
     rows, columns = busiest(y, seen, WINDOW)
@@ -126,6 +127,17 @@ def estimate_blur(
     kernel = kernel if blurred else none
     varies = blurred and alike < DIFFERENT
     return BlurEstimate(kernel, level, confidence, clipped, name, blurred, varies)
+
+
+def noise_of_blurred(y: Tensor) -> float:
+    """The noise level of a blurred picture, (1, 3, H, W), as if it were white.
+
+    That of its finest pixels misses what a camera has smoothed; the luminance that Denoise measures
+    at coarser scales does not (`photograph/noise_curve.py`).
+    """
+    model = noise_of(y[0])
+    blotchy = float(model.levels[:, 0].max()) / slope(0.0, model.tilt)
+    return max(float(estimate_noise_level(y)[0]), blotchy, LEAST_NOISE)
 
 
 def found_blur(
