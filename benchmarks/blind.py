@@ -1,7 +1,8 @@
 """Blind deconvolution against the known kernel, classical methods, and the blurred picture.
 
 Run: python benchmarks/blind.py [--levin FILE] [--few] [--side 512] [--bare] [--quick]
-     [--photos astronaut,coffee] [--kernels walk21,disc3] [--noise 0.01] [--part 3/12 --name blind_3]
+     [--photos astronaut,coffee] [--kernels walk21,disc3] [--noise 0.01]
+     [--part 3/12 --name blind_3]
 
 Without more all photographs, kernels and noise levels are crossed; `--few` takes `FEW`, a sample
 that a thread does in a quarter of an hour (with `--bare --quick`). `--part k/n` takes every n-th of

@@ -15,7 +15,8 @@ one, mean  PSNR of one answer and of the mean of eight, dB
 energy     energy score, mean |x_k - truth| - mean |x_j - x_k| / 2 per picture, root mean square
            over pixels from 0 to 1; lower is better, and the true posterior has the lowest
 
-Run: python benchmarks/uncertainty.py [--tasks super_resolution] [--methods draws] [--tuning].
+Run: python benchmarks/uncertainty.py [--tasks super_resolution] [--methods draws] [--tuning]
+     [--device cuda] [--name FILE].
 """
 
 from __future__ import annotations
@@ -203,30 +204,33 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join([*TITLES, *MORE]))
     parser.add_argument("--methods", default=",".join(QUICK), help=f"of {', '.join(METHODS)}")
     parser.add_argument("--tuning", action="store_true", help="the tuning photographs instead")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--name", default="uncertainty", help="of the file with the figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
     whole = photos(TUNING if options.tuning else EVALUATION)
     truth = torch.cat([whole[..., c : c + SIDE, c : c + SIDE] for c in CORNERS])
     prior = load_pixel_prior(BUILT_IN)
-    name = "uncertainty_tuning" if options.tuning else "uncertainty"
+    torch.nn.Module.to(prior.network, options.device)  # type: ignore[attr-defined]
+    name = "uncertainty_tuning" if options.tuning else options.name
     file = pack.RESULTS / f"{name}.json"
     results = json.loads(file.read_text())["tasks"] if file.exists() else {}
     tasks = measured(truth, options.tasks.split(","))
     with torch.no_grad():
         for task, m in tqdm(tasks.items(), desc="tasks"):
-            many = replace(m, y=m.y.repeat_interleave(SAMPLES, 0))
+            many = replace(m, y=m.y.repeat_interleave(SAMPLES, 0).to(options.device))
             seeds = list(range(0, len(many.y)))
             for method in options.methods.split(","):
                 clock = time.process_time()
-                answers = METHODS[method](prior, many, seeds).unflatten(0, (-1, SAMPLES))
+                answers = METHODS[method](prior, many, seeds).cpu().unflatten(0, (-1, SAMPLES))
                 seconds = (time.process_time() - clock) / len(seeds)
                 row = scores(answers, truth, method == "draws") | {"seconds": seconds}
                 rounded = {k: round(v, 4) for k, v in row.items()}
                 results.setdefault(task, {})[method] = rounded
                 print(task, method, rounded, flush=True)
-            pack.write_results(name, {"side": SIDE, "samples": SAMPLES, "tasks": results})
+                pack.write_results(name, {"side": SIDE, "samples": SAMPLES, "tasks": results})
     report({task: results[task] for task in tasks})
-    if not options.tuning:
+    if name == "uncertainty":
         written(results)
 
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ...models.prior import FREQUENCIES
-from ..cosines import cosines
+from ..cosines import transformed, transformed_back
 from ..measurement import Measurement
 from ..operators.compose import Compose
 from ..operators.contract import Operator
@@ -60,18 +60,17 @@ class Correlated(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """S x, (B, 3, h, w)."""
-        rows, columns = (transform(n, x.device) for n in x.shape[-2:])
-        return from_opponent(rows.T @ (self.scale * transformed(x)) @ columns)
+        scaled = self.scale * coefficients(x)
+        return from_opponent(transformed_back(transformed_back(scaled, -1), -2))
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """S x and S."""
         return self(x), self
 
 
-def transformed(x: Tensor) -> Tensor:
+def coefficients(x: Tensor) -> Tensor:
     """C O x, (B, 3, h, w)."""
-    rows, columns = (transform(n, x.device) for n in x.shape[-2:])
-    return rows @ opponent(x) @ columns.T
+    return transformed(transformed(opponent(x), -1), -2)
 
 
 def between(errors: Sequence[float], like: Tensor) -> Tensor:
@@ -81,40 +80,25 @@ def between(errors: Sequence[float], like: Tensor) -> Tensor:
     return torch.lerp(known[upper - 1], known[upper], share).exp()
 
 
-def kept(make: Callable[..., Any]) -> Callable[..., Any]:
-    """`make` with its last results kept; they are constants, of use in and out of inference."""
-
-    def made(*given: Any) -> Any:
-        with torch.inference_mode(False):
-            return make(*given)
-
-    return lru_cache(8)(made)
-
-
-@kept
-def transform(n: int, device: torch.device) -> Tensor:
-    """C for n values, (n, n)."""
-    return cosines(n).float().to(device)
-
-
-@kept
+@lru_cache(8)
 def neighbours(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Of every coefficient the next higher of FREQUENCIES, by its number, and how near it lies to
     it in log frequency, 0 to 1; both (height, width). Coefficient (j, k) has
     sqrt((j / 2 height)^2 + (k / 2 width)^2) cycles a pixel."""
-    rows, columns = (torch.arange(n, dtype=torch.float64) / (2 * n) for n in (height, width))
-    radius = (rows[:, None].square() + columns.square()).sqrt()
-    known = torch.tensor(FREQUENCIES, dtype=torch.float64).log()
-    at = radius.clamp(min=FREQUENCIES[0], max=FREQUENCIES[-1]).log().contiguous()
-    upper = torch.searchsorted(known, at).clamp(1, len(known) - 1)
-    share = (at - known[upper - 1]) / (known[upper] - known[upper - 1])
-    return upper.to(device), share.float().to(device)
+    with torch.inference_mode(False):  # constants, of use in and out of it
+        rows, columns = (torch.arange(n, dtype=torch.float64) / (2 * n) for n in (height, width))
+        radius = (rows[:, None].square() + columns.square()).sqrt()
+        known = torch.tensor(FREQUENCIES, dtype=torch.float64).log()
+        at = radius.clamp(min=FREQUENCIES[0], max=FREQUENCIES[-1]).log().contiguous()
+        upper = torch.searchsorted(known, at).clamp(1, len(known) - 1)
+        share = (at - known[upper - 1]) / (known[upper] - known[upper - 1])
+        return upper.to(device), share.float().to(device)
 
 
 def measured_spectrum(error: Tensor) -> tuple[tuple[float, ...], ...]:
     """What `ErrorCurve.spectrum` holds of errors (B, 3, h, w): root mean squares, each frequency's
     over the coefficients it has a share in; of one that has none the next lower one's."""
-    power = transformed(error).square().mean(0).cpu().double().flatten(1)
+    power = coefficients(error).square().mean(0).cpu().double().flatten(1)
     upper, share = (v.flatten() for v in neighbours(*error.shape[-2:], torch.device("cpu")))
     share = share.double()
 
