@@ -84,7 +84,7 @@ class PixelNetwork(nn.Module):
                 skips.append(h)
                 h = self.down[i](h)
         for i in reversed(range(len(self.dec))):
-            h = F.pixel_shuffle(self.up[i](h), 2) + skips[i]
+            h = skips[i] + F.pixel_shuffle(self.up[i](h), 2)  # the first says how the sum lies
             for block in self.dec[i]:  # type: ignore[union-attr]
                 h = block(h, emb)
         return F.pixel_shuffle(self.out(h), 2)
@@ -116,11 +116,14 @@ class PixelPrior:
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
         """x0_hat, (B, 3, h, w) float32; see `Prior`. h and w: multiples of `spec.multiple_of`."""
-        parameter = next(self.network.parameters())
         sigma = sigma.to(x)
+        return self.denoise_levels(x, sigma, torch.full_like(sigma, math.log2(factor)))
+
+    def denoise_levels(self, x: Tensor, sigma: Tensor, level: Tensor) -> Tensor:
+        """`denoise` of pictures of several reductions. sigma, level = log2(factor): (B,), as x."""
+        parameter = next(self.network.parameters())
         s, sd = sigma[:, None, None, None], self.sigma_data
         norm = (s**2 + sd**2).sqrt()
-        level = torch.full_like(sigma, math.log2(factor))
         x_in = (x / norm).to(parameter.dtype, memory_format=torch.channels_last)
         f = self.network(x_in, sigma.log() / 4, level)
         return (sd / norm) ** 2 * x + s * sd / norm * f.float()

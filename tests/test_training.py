@@ -19,9 +19,9 @@ from undegrade.models.prior import PriorSpec
 from undegrade.models.registry import load_pixel_prior
 from undegrade.models.weights import read_tensors
 from undegrade.pipelines import prior_errors
-from undegrade.training import data, loop, noise_predictor, prior
+from undegrade.training import data, loop, noise_predictor, prior, prior_loss
 from undegrade.training.command import command_line, read_options
-from undegrade.training.widening import widened
+from undegrade.training.widening import grown
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -127,7 +127,7 @@ def test_the_loss_is_edms(tmp_path):
     x0 = torch.full((3, 3, 8, 8), 0.5)
     g = torch.Generator().manual_seed(2)
     factors = torch.tensor([1, 2, 4])
-    sigma = prior.draw_sigmas(factors, torch.Generator().manual_seed(2), Nothing.spec)
+    sigma = prior_loss.draw_sigmas(factors, torch.Generator().manual_seed(2), Nothing.spec)
     loss = task((x0, factors), g)["loss"]
     weight = (sigma**2 + 0.25) / (0.25 * sigma**2)
     wanted = (weight * (torch.tensor([0.1, 0.2, 0.4]) - 0.5) ** 2).mean()
@@ -138,8 +138,8 @@ def test_the_loss_is_edms(tmp_path):
 def test_noise_levels_are_those_of_the_resolution(factor):
     """85 % ln-uniform where a sampler meets this resolution, the rest anywhere."""
     factors = torch.full((20000,), factor)
-    sigma = prior.draw_sigmas(factors, torch.Generator().manual_seed(0), PriorSpec())
-    low, high = prior.OFTEN[factor]
+    sigma = prior_loss.draw_sigmas(factors, torch.Generator().manual_seed(0), PriorSpec())
+    low, high = prior_loss.OFTEN[factor]
     a, b = math.log(0.005), math.log(80.0)
     by_chance = (math.log(high) - math.log(low)) / (b - a)
     inside = ((sigma >= low) & (sigma <= high)).float().mean()
@@ -150,7 +150,7 @@ def test_noise_levels_are_those_of_the_resolution(factor):
 
 
 def test_some_samples_hold_less_noise_than_is_told():
-    kept = prior.held_share(20000, torch.Generator().manual_seed(0))
+    kept = prior_loss.held_share(20000, torch.Generator().manual_seed(0))
     calmer = kept[kept < 1]
     assert len(calmer) / len(kept) == pytest.approx(0.15, abs=0.01) and kept.max() == 1
     assert calmer.min() < 0.01 and float(calmer.mean()) == pytest.approx(0.5, abs=0.02)
@@ -161,21 +161,37 @@ def test_a_wider_network_begins_as_the_narrow_one(draw):
     narrow = PixelNetwork((8, 12, 16), blocks=1, embedding=24)
     for weight in narrow.parameters():  # nothing may hide behind a zero
         nn.init.normal_(weight, std=0.2)
-    wide = widened(narrow, (12, 12, 40))
+    wide = grown(narrow, (12, 12, 40))
     x, c, level = draw(3, 3, 16, 24), torch.tensor([-1.0, 0.1, 0.9]), torch.tensor([0.0, 1.0, 2.0])
     out = wide(x, c, level)
     assert torch.allclose(out, narrow(x, c, level), atol=1e-5 * float(out.detach().abs().max()))
     out.square().sum().backward()
     assert all(float(p.grad.abs().sum()) > 0 for p in wide.parameters())
-    grown = wide.enc[2][0].b.weight
-    assert grown[16:].std() > 0 and (grown[:16, 16:] == 0).all()
-    assert (grown.grad[:16, 16:] != 0).all()
+    larger = wide.enc[2][0].b.weight
+    assert larger[16:].std() > 0 and (larger[:16, 16:] == 0).all()
+    assert (larger.grad[:16, 16:] != 0).all()
 
 
 @pytest.mark.parametrize("widths", [(8, 10, 16), (8, 12), (8, 12, 16, 20)])
 def test_what_is_no_widening_is_refused(widths):
     with pytest.raises(ValueError, match=r"has 8,12,16 channels and cannot become"):
-        widened(PixelNetwork((8, 12, 16)), widths)
+        grown(PixelNetwork((8, 12, 16)), widths)
+
+
+def test_a_deeper_network_begins_as_the_shallow_one(draw):
+    """New blocks add nothing, and their last convolutions are what moves first."""
+    shallow = PixelNetwork((8, 12), blocks=1, embedding=24)
+    for weight in shallow.parameters():
+        nn.init.normal_(weight, std=0.2)
+    deep = grown(shallow, (8, 16), blocks=3)
+    x, c, level = draw(2, 3, 16, 24), torch.tensor([-1.0, 0.9]), torch.tensor([0.0, 2.0])
+    out = deep(x, c, level)
+    assert torch.allclose(out, shallow(x, c, level), atol=1e-5 * float(out.detach().abs().max()))
+    out.square().sum().backward()
+    assert len(deep.enc[0]) == len(deep.dec[0]) == 3
+    assert (deep.enc[1][2].b.weight.grad[:12] != 0).all()  # no one reads the new channels yet
+    with pytest.raises(ValueError, match="has 3 blocks per resolution and cannot keep 2"):
+        grown(deep, (8, 16), 2)
 
 
 def test_it_starts_from_a_checkout_of_any_name():

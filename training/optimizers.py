@@ -29,52 +29,77 @@ ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """parameters: of two or more dimensions each; the first counts as rows."""
+    """parameters: of two or more dimensions each; the first counts as rows.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+    Matrices of one shape go through the iterations as one stack. The rate of a group may be a
+    tensor on the parameters' device, so that a captured graph sees its changes.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float | Tensor) -> None:
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step with the gradients that are there."""
         for group in self.param_groups:
+            stacks: dict[tuple, list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, group["lr"])
+                    key = (parameter.shape, parameter.is_contiguous())
+                    stacks.setdefault(key, []).append(parameter)
+            for alike in stacks.values():
+                self._move(alike, group["lr"])
 
-    def _move(self, parameter: nn.Parameter, rate: float) -> None:
-        gradient, state = parameter.grad, self.state[parameter]
-        assert gradient is not None
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        update = orthogonal(gradient.lerp(momentum, MOMENTUM).flatten(1))
-        length = LENGTH * max(update.shape) ** 0.5
-        parameter.mul_(1 - rate * DECAY).sub_(update.view_as(parameter), alpha=rate * length)
+    def _move(self, alike: list[nn.Parameter], rate: float | Tensor) -> None:
+        for parameter in alike:
+            if not (state := self.state[parameter]):
+                state["momentum"] = torch.zeros_like(parameter)
+        last = alike[0].ndim == 4 and not alike[0].is_contiguous()
+        gradients = [_rows(parameter.grad, last) for parameter in alike]  # type: ignore[arg-type]
+        momenta = [_rows(self.state[parameter]["momentum"], last) for parameter in alike]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        updates = torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM))
+        length = LENGTH * max(updates.shape[1:]) ** 0.5
+        moves = orthogonal(updates) * (rate * length)
+        weights = [_rows(parameter, last) for parameter in alike]
+        torch._foreach_mul_(weights, 1 - rate * DECAY)
+        torch._foreach_sub_(weights, list(moves.unbind()))
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """O(U), (n, m): singular values become about 1, singular vectors stay. float32.
+def _rows(weight: Tensor, channels_last: bool) -> Tensor:
+    """(outputs, inputs x window), sharing the memory of a weight that lies so."""
+    return (weight.permute(0, 2, 3, 1) if channels_last else weight).flatten(1)
 
-    The iterations run in bfloat16, as in the reference: they correct their own rounding.
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """O(U), (k, n, m): singular values become about 1, singular vectors stay. float32.
+
+    On a card the iterations run in bfloat16, as in the reference: they correct their own rounding.
+    A CPU without such units takes ten times longer for it than for float32.
     """
     a, b, c = QUINTIC
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
-    x = x / (x.norm() + 1e-7)
+    kind = torch.bfloat16 if matrices.is_cuda else torch.float32
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if tall else matrices).to(kind)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return (x.T if tall else x).float()
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).float()
 
 
-def optimizers(parameters: list[nn.Parameter], name: str, rate: float) -> list:
-    """'adamw' for all, or 'muon' for matrices and AdamW for the rest."""
+def optimizers(parameters: list[nn.Parameter], name: str, rate: float | Tensor) -> list:
+    """'adamw' for all, or 'muon' for matrices and AdamW for the rest.
+
+    A rate that is a tensor on a card is changed in place, by a captured graph too.
+    """
+    capturable = isinstance(rate, Tensor) and rate.is_cuda
     if name == "adamw":
-        return [torch.optim.AdamW(parameters, lr=rate)]
+        return [torch.optim.AdamW(parameters, lr=rate, capturable=capturable)]
     matrices = [p for p in parameters if p.ndim >= 2]
     rest = [p for p in parameters if p.ndim < 2]
-    return [Muon(matrices, rate), *([torch.optim.AdamW(rest, lr=rate)] if rest else [])]
+    others = [torch.optim.AdamW(rest, lr=rate, capturable=capturable)] if rest else []
+    return [Muon(matrices, rate), *others]
 
 
 def rate_at(step: int, steps: int, warm_up: int, highest: float) -> float:
