@@ -18,6 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GROUPS = 8
+NUDGE = 0.02  # r
+STEEP = 5.0
+EVERY = 4  # of the samples of a batch, one is asked for its slope
 LARGEST = 10.0
 
 
@@ -43,7 +46,7 @@ class Stage(nn.Module):
 class Critic(nn.Module):
     """How true a state looks, place by place."""
 
-    def __init__(self, channels: int, widths: tuple[int, ...] = (32, 64, 96)) -> None:
+    def __init__(self, channels: int, widths: tuple[int, ...] = (64, 128, 192)) -> None:
         super().__init__()
         pairs = zip((channels, *widths), widths, strict=False)
         self.stages = nn.ModuleList(Stage(a, b) for a, b in pairs)
@@ -67,10 +70,27 @@ def critic_loss(critic: Critic, x0: Tensor, truth: Tensor, sigma: Tensor) -> Ten
     return (true + false) / 2
 
 
-def generator_loss(critic: Critic, x0: Tensor, sigma: Tensor) -> Tensor:
-    """What the generator minimises; the critic gets no gradient."""
+def generator_loss(
+    critic: Critic, x0: Tensor, sigma: Tensor, share: Tensor | None = None
+) -> Tensor:
+    """What the generator minimises; the critic gets no gradient. share: (B,), each sample's say."""
     fixed = {name: parameter.detach() for name, parameter in critic.named_parameters()}
-    return -mean(torch.func.functional_call(critic, fixed, (x0, sigma)))
+    maps = torch.func.functional_call(critic, fixed, (x0, sigma))
+    if share is not None:
+        maps = [d * share[:, None, None, None] for d in maps]
+    return -mean(maps)
+
+
+def steepness(critic: Critic, truth: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    """STEEP (d(truth + r n) - d(truth))^2, what keeps the critic's slopes gentle.
+
+    The gradient penalty R1 (Mescheder et al., 2018, arXiv 1801.04406) by a finite difference along
+    noise n, as Lin et al., 2025 (arXiv 2501.08316, section 3.3) have it: no second derivative.
+    """
+    truth, sigma = truth[::EVERY], sigma[::EVERY]
+    n = torch.randn(truth.shape, generator=generator, device=generator.device).to(truth)
+    pairs = zip(critic(truth, sigma), critic(truth + NUDGE * n, sigma), strict=True)
+    return STEEP * mean([(a - b).square() for a, b in pairs])
 
 
 def mean(maps: list[Tensor]) -> Tensor:

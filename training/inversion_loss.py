@@ -4,23 +4,30 @@ Reference: InvSR, Yue, Liao and Loy, CVPR 2025 (arXiv 2412.09013), section 3. Wi
 the enlarged low-resolution picture, truth that of the true one, and the prior D frozen,
 
     n = mean + std eps,   x0 = D(z + sigma n, sigma)
-    loss = |x0 - truth|^2 / |z - truth|^2 + v edges(x0, truth) / edges(z, truth) - w critic(x0)
+    loss = |x0 - truth|^2 / |z - truth|^2 + v edges(x0, truth) / edges(z, truth)
+           + u features(x0, truth) / features(z, truth) - w critic(x0, z)
 
 after one step of the prior, from a start level drawn for each sample. The last term, a hinge GAN
-(`critic.py`), sets in at step `adversarial_from`; the critic learns from the first. The paper's w
-is 0.1, from step 10,000 of 100,000; the shipped predictor was trained without: a GAN invents
-detail, and the built-in prior is too small to judge it.
+(`critic.py`), sets in at step `adversarial_from`; the critic learns from the first, and sees the
+enlarged picture beside. The paper's w is 0.1, from step 10,000 of 100,000.
+
+A start is a choice between what is likely and what looks sharp: the last term counts in full from
+`SHARP` on and not at all up to `FAITHFUL`. Where `least_gain` is set, w is the most that it may be:
+it falls while the sharp starts gain fewer dB over bicubic than that, and rises while they gain
+more.
 
 Where we depart: errors are counted in units of bicubic's of the whole batch, so that the terms
 weigh alike whatever the pictures. The paper's perceptual term is a VGG16 of its own on latents,
-which is not published with a licence that lets it be used here; ours is a distance of gradient
-magnitudes at two scales. The paper draws its start from four timesteps (`starts` listed); by
+which is not published with a licence that lets it be used here; ours are a distance of gradient
+magnitudes at two scales and, for the pack's pixel priors, one of their own features
+(`features.py`). The critic is held to slopes that are not too steep (`critic.py`). The paper draws its start from four timesteps (`starts` listed); by
 default ours covers the interval they lie in. Latents of the true picture are the encoder's mean,
 no sample of it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +40,18 @@ from ..models.registry import networks_of
 from ..pipelines.invsr.sampler import bicubic
 from ..pipelines.metrics import psnr
 from ..pipelines.options import Options, option
-from .critic import Critic, critic_loss, generator_loss
+from .critic import Critic, critic_loss, generator_loss, steepness
+from .features import feature_distance, features
 from .loop import Task
 
 SCALE = 4  # of `data.DegradedPairs`
 SMALL = 1e-4  # keeps the loss of flat pictures finite
 CHECKED_SIGMAS = (0.15, 0.25, 0.4, 0.7)
-STARTS = ("interval", "listed")
+STARTS = ("interval", "listed", "even")
+FAITHFUL, SHARP = 0.3, 0.5  # start levels, between which the critic's say rises
+NO_LEAST = -100.0  # dB
+REMEMBERED = 0.98  # of the gain, from step to step
+RISE, FALL, FIRST = 1.01, 0.97, 0.1  # of the critic's weight per step; its first share of w
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,21 @@ class LossOptions(Options):
     starts: str = option(
         "interval",
         "'interval' draws any start level between the largest and the smallest that the predictor "
-        "knows, ln uniform; 'listed' those alone.",
+        "knows, ln uniform; 'even' uniform; 'listed' those alone.",
         choices=STARTS,
     )
     edges: float = option(0.2, "Weight v of the distance of gradient magnitudes.", min=0.0)
     adversarial: float = option(0.0, "Weight w of the hinge GAN; the paper's is 0.1.", min=0.0)
     adversarial_from: int = option(10_000, "Step after which the hinge GAN is counted.", min=0)
+    features: float = option(
+        0.0, "Weight u of the distance of the pixel prior's own features.", min=0.0
+    )
+    least_gain: float = option(
+        NO_LEAST,
+        "dB over bicubic below which the hinge GAN loses weight, and above which it gains some, up "
+        f"to its full weight; {NO_LEAST:g} leaves it alone.",
+        min=NO_LEAST,
+    )
 
 
 class PredictorTask(Task):
@@ -68,7 +89,10 @@ class PredictorTask(Task):
         self.network, self.predictor, self.options = predictor.network, [predictor], options
         self.frozen, self.held_out, self.step = [prior], held_out, 0
         if options.adversarial:
-            self.critic = Critic(prior.spec.channels)
+            self.critic = Critic(2 * prior.spec.channels)
+        held = options.least_gain > NO_LEAST
+        self.register_buffer("balance", torch.tensor(FIRST if held else 1.0))
+        self.register_buffer("gain", torch.tensor(0.0))  # dB over bicubic, of late
 
     def place(self, device: torch.device) -> None:
         """The prior and the held-out pictures."""
@@ -84,25 +108,58 @@ class PredictorTask(Task):
         with torch.no_grad():
             z, truth = (self.frozen[0].codec.encode(x) for x in (bicubic(low, SCALE), high))
         sigma = self.levels(low.shape[0], generator).to(high.device)
-        eps = torch.randn(z.shape, generator=generator).to(high.device)
+        eps = torch.randn(z.shape, generator=generator, device=generator.device).to(high.device)
         x0, chosen = self.one_step(low, z, sigma, eps), self.options
         terms = {
             "square": square_distance(x0, truth) / (square_distance(z, truth) + SMALL),
             "edges": chosen.edges * edge_distance(x0, truth) / (edge_distance(z, truth) + SMALL),
         }
+        if chosen.features:
+            with torch.no_grad():
+                known = [features(self.frozen[0], x) for x in (truth, z)]
+            seen = features(self.frozen[0], x0)
+            terms["features"] = chosen.features * feature_distance(seen, *known)
         if chosen.adversarial:
-            terms["critic"] = critic_loss(self.critic, x0, truth, sigma)
-            counted = chosen.adversarial * (self.step > chosen.adversarial_from)
-            terms["adversarial"] = counted * generator_loss(self.critic, x0, sigma)
+            terms |= self.judged(x0, truth, z, sigma, generator)
         return terms
+
+    def judged(
+        self, x0: Tensor, truth: Tensor, z: Tensor, sigma: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The critic's terms, its own and the predictor's."""
+        beside, true = torch.cat([x0, z], 1), torch.cat([truth, z], 1)
+        share = ((sigma - FAITHFUL) / (SHARP - FAITHFUL)).clamp(0, 1)
+        weight = self.options.adversarial * self.balance.clone()
+        counted = float(self.step > self.options.adversarial_from)
+        terms = {
+            "critic": critic_loss(self.critic, beside, true, sigma),
+            "steepness": steepness(self.critic, true, sigma, generator),
+            "adversarial": counted * weight * generator_loss(self.critic, beside, sigma, share),
+        }
+        if counted and self.options.least_gain > NO_LEAST:
+            self.rebalance(x0.detach(), truth, z, share)
+        return terms
+
+    @torch.no_grad()
+    def rebalance(self, x0: Tensor, truth: Tensor, z: Tensor, share: Tensor) -> None:
+        """More of the critic's say, or less, by what the sharp starts gain over bicubic."""
+        errors = [(x - truth).square().flatten(1).mean(1) + SMALL for x in (z, x0)]
+        dB = 10 * (errors[0] / errors[1]).log10()
+        gain = (share * dB).sum() / share.sum().clamp(min=SMALL)
+        self.gain.lerp_(gain, 1 - REMEMBERED)
+        factor = torch.where(self.gain > self.options.least_gain, RISE, FALL)
+        self.balance.mul_(factor).clamp_(FIRST / 10, 1.0)
 
     def levels(self, count: int, generator: torch.Generator) -> Tensor:
         """Start levels, (count,), see `starts`."""
-        known = torch.tensor(self.predictor[0].trained_sigmas)
-        share = torch.rand(count, generator=generator)
+        share = torch.rand(count, generator=generator, device=generator.device)
+        known = self.predictor[0].trained_sigmas
         if self.options.starts == "listed":
-            return known[(share * len(known)).long()]
-        low, high = known.min().log(), known.max().log()
+            return torch.tensor(known).to(share)[(share * len(known)).long()]
+        low, high = min(known), max(known)
+        if self.options.starts == "even":
+            return low + (high - low) * share
+        low, high = math.log(low), math.log(high)
         return (low + (high - low) * share).exp()
 
     def one_step(self, low: Tensor, z: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
