@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..pipelines.cosines import cosines
+from ..pipelines.degradation.random_blur import SMALLEST_KERNEL
 from ..pipelines.degradation.real_world import (
     CHAINS,
     GAUSSIAN_NOISE,
@@ -30,7 +31,6 @@ from ..pipelines.degradation.real_world import (
     Chain,
     Stage,
 )
-from ..pipelines.degradation.random_blur import SMALLEST_KERNEL
 from ..pipelines.operators.jpeg_blocks import CHROMINANCE, COLOURS, LUMINANCE, SIDE
 from .drawn_kernels import Draws, blur_kernels, filtered, sinc_kernels
 
@@ -65,6 +65,11 @@ class DegradedBatches:
         generator: on the device. Raises `ValueError` for pictures that are not square, or whose
         side `scale` does not divide.
         """
+        with torch.autocast(self.device.type, enabled=False):  # pictures are no network's maps
+            return self.drawn(high, generator)
+
+    def drawn(self, high: Tensor, generator: torch.Generator) -> Tensor:
+        """`__call__` in single precision."""
         count, _, side, width = high.shape
         if side != width or side % self.scale:
             raise ValueError(f"Crops of {width}x{side} pixels came; give squares with a side that "

@@ -6,8 +6,7 @@ and the distance between those of two pictures. Theirs are of networks that tell
 learned weights; ours are those of the pixel prior's encoder, told of little noise: a denoiser has
 to tell edges and texture from noise.
 
-Where we depart: absolute differences, and each depth in units of what the enlarged picture is off,
-so that all have the same say.
+Where we depart: absolute differences, and all depths have the same say.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from torch import Tensor
 from ..models.pixel import PixelNetwork
 
 LEVEL = 0.05  # of the noise that the denoiser is told of, in [-1, 1] units
-SMALL = 1e-3  # keeps the loss of flat pictures finite
 FAINT = 0.1  # of a map's mean length: places with less hardly count
 
 
@@ -57,10 +55,11 @@ def unit(h: Tensor) -> Tensor:
     return h / (length + FAINT * length.mean((1, 2, 3), keepdim=True)).to(h)
 
 
-def feature_distance(x: list[Tensor], truth: list[Tensor], start: list[Tensor]) -> Tensor:
-    """Mean over the depths of what x is off, in units of what `start` is."""
+def feature_distance(x: list[Tensor], truth: list[Tensor]) -> Tensor:
+    """Mean over the depths of |a - b| for features of length 1: 0 for equal pictures, about 1 for
+    unlike ones."""
     found = [
-        (a - b).abs().mean(dtype=torch.float32) / ((c - b).abs().mean(dtype=torch.float32) + SMALL)
-        for a, b, c in zip(x, truth, start, strict=True)
+        (a - b).abs().mean(dtype=torch.float32) * a.shape[1] ** 0.5
+        for a, b in zip(x, truth, strict=True)
     ]
     return torch.stack(found).mean()

@@ -5,24 +5,24 @@ the enlarged low-resolution picture, truth that of the true one, and the prior D
 
     n = mean + std eps,   x0 = D(z + sigma n, sigma)
     loss = |x0 - truth|^2 / |z - truth|^2 + v edges(x0, truth) / edges(z, truth)
-           + u features(x0, truth) / features(z, truth) - w critic(x0, z)
+           + u features(x0, truth) + t texture(x0, truth) / texture(z, truth) - w critic(x0, z)
 
 after one step of the prior, from a start level drawn for each sample. The last term, a hinge GAN
 (`critic.py`), sets in at step `adversarial_from`; the critic learns from the first, and sees the
 enlarged picture beside. The paper's w is 0.1, from step 10,000 of 100,000.
 
-A start is a choice between what is likely and what looks sharp: the last term counts in full from
-`SHARP` on and not at all up to `FAITHFUL`. Where `least_gain` is set, w is the most that it may be:
-it falls while the sharp starts gain fewer dB over bicubic than that, and rises while they gain
-more.
+A start is a choice between what is likely and what looks sharp: the last two terms count in full
+from `SHARP` on and not at all up to `FAITHFUL`. Where `least_gain` is set, t and w are the most
+that they may be: they fall while the sharp starts gain fewer dB over bicubic than that, and rise
+while they gain more.
 
 Where we depart: errors are counted in units of bicubic's of the whole batch, so that the terms
 weigh alike whatever the pictures. The paper's perceptual term is a VGG16 of its own on latents,
 which is not published with a licence that lets it be used here; ours are a distance of gradient
 magnitudes at two scales and, for the pack's pixel priors, one of their own features
-(`features.py`). The critic is held to slopes that are not too steep (`critic.py`). The paper draws its start from four timesteps (`starts` listed); by
-default ours covers the interval they lie in. Latents of the true picture are the encoder's mean,
-no sample of it.
+(`features.py`). The critic is held to slopes that are not too steep (`critic.py`). The paper draws
+its start from four timesteps (`starts` listed); by default ours covers the interval they lie in.
+Latents of the true picture are the encoder's mean, no sample of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.prior import Prior
@@ -41,13 +40,16 @@ from ..pipelines.invsr.sampler import bicubic
 from ..pipelines.metrics import psnr
 from ..pipelines.options import Options, option
 from .critic import Critic, critic_loss, generator_loss, steepness
+from .distances import edge_distance, square_distance, texture_distance
 from .features import feature_distance, features
 from .loop import Task
 
 SCALE = 4  # of `data.DegradedPairs`
 SMALL = 1e-4  # keeps the loss of flat pictures finite
+FLAT = 1e-3  # the same where each sample has its own units; mean square error of 36 dB
 CHECKED_SIGMAS = (0.15, 0.25, 0.4, 0.7)
 STARTS = ("interval", "listed", "even")
+UNITS = ("batch", "sample")
 FAITHFUL, SHARP = 0.3, 0.5  # start levels, between which the critic's say rises
 NO_LEAST = -100.0  # dB
 REMEMBERED = 0.98  # of the gain, from step to step
@@ -67,6 +69,15 @@ class LossOptions(Options):
     edges: float = option(0.2, "Weight v of the distance of gradient magnitudes.", min=0.0)
     adversarial: float = option(0.0, "Weight w of the hinge GAN; the paper's is 0.1.", min=0.0)
     adversarial_from: int = option(10_000, "Step after which the hinge GAN is counted.", min=0)
+    units: str = option(
+        "batch",
+        "Errors are counted in units of the enlarged pictures': 'batch' those of all samples, so "
+        "that the worst pictures weigh most, 'sample' each one's own.",
+        choices=UNITS,
+    )
+    texture: float = option(
+        0.0, "Weight t of the distance of gradient magnitudes averaged over windows.", min=0.0
+    )
     features: float = option(
         0.0, "Weight u of the distance of the pixel prior's own features.", min=0.0
     )
@@ -111,41 +122,52 @@ class PredictorTask(Task):
         eps = torch.randn(z.shape, generator=generator, device=generator.device).to(high.device)
         x0, chosen = self.one_step(low, z, sigma, eps), self.options
         terms = {
-            "square": square_distance(x0, truth) / (square_distance(z, truth) + SMALL),
-            "edges": chosen.edges * edge_distance(x0, truth) / (edge_distance(z, truth) + SMALL),
+            "square": self.relative(*(square_distance(x, truth) for x in (x0, z))),
+            "edges": chosen.edges * self.relative(*(edge_distance(x, truth) for x in (x0, z))),
         }
         if chosen.features:
             with torch.no_grad():
-                known = [features(self.frozen[0], x) for x in (truth, z)]
-            seen = features(self.frozen[0], x0)
-            terms["features"] = chosen.features * feature_distance(seen, *known)
+                known = features(self.frozen[0], truth)
+            distance = feature_distance(features(self.frozen[0], x0), known)
+            terms["features"] = chosen.features * distance
+        if chosen.texture:
+            off = self.relative(*(texture_distance(x, truth) for x in (x0, z)), self.share(sigma))
+            terms["texture"] = chosen.texture * self.balance.clone() * off
         if chosen.adversarial:
             terms |= self.judged(x0, truth, z, sigma, generator)
+        if chosen.least_gain > NO_LEAST:
+            self.rebalance(x0.detach(), truth, z, self.share(sigma))
         return terms
+
+    def relative(self, off: Tensor, start: Tensor, share: Tensor | float = 1.0) -> Tensor:
+        """What is off in units of what the enlarged picture is; both (B,)."""
+        if self.options.units == "sample":
+            return (share * off / (start + FLAT)).mean()
+        return (share * off).mean() / (start.mean() + SMALL)
 
     def judged(
         self, x0: Tensor, truth: Tensor, z: Tensor, sigma: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The critic's terms, its own and the predictor's."""
         beside, true = torch.cat([x0, z], 1), torch.cat([truth, z], 1)
-        share = ((sigma - FAITHFUL) / (SHARP - FAITHFUL)).clamp(0, 1)
+        share = self.share(sigma)
         weight = self.options.adversarial * self.balance.clone()
         counted = float(self.step > self.options.adversarial_from)
-        terms = {
+        return {
             "critic": critic_loss(self.critic, beside, true, sigma),
             "steepness": steepness(self.critic, true, sigma, generator),
             "adversarial": counted * weight * generator_loss(self.critic, beside, sigma, share),
         }
-        if counted and self.options.least_gain > NO_LEAST:
-            self.rebalance(x0.detach(), truth, z, share)
-        return terms
+
+    def share(self, sigma: Tensor) -> Tensor:
+        """How much a start shall look sharp, (B,) from 0 to 1."""
+        return ((sigma - FAITHFUL) / (SHARP - FAITHFUL)).clamp(0, 1)
 
     @torch.no_grad()
     def rebalance(self, x0: Tensor, truth: Tensor, z: Tensor, share: Tensor) -> None:
         """More of the critic's say, or less, by what the sharp starts gain over bicubic."""
-        errors = [(x - truth).square().flatten(1).mean(1) + SMALL for x in (z, x0)]
-        dB = 10 * (errors[0] / errors[1]).log10()
-        gain = (share * dB).sum() / share.sum().clamp(min=SMALL)
+        before, after = (square_distance(x, truth) + FLAT for x in (z, x0))
+        gain = (share * 10 * (before / after).log10()).sum() / share.sum().clamp(min=SMALL)
         self.gain.lerp_(gain, 1 - REMEMBERED)
         factor = torch.where(self.gain > self.options.least_gain, RISE, FALL)
         self.balance.mul_(factor).clamp_(FIRST / 10, 1.0)
@@ -180,19 +202,3 @@ class PredictorTask(Task):
             scores[f"psnr_{sigma}"] = float(psnr(x0, high).mean())
         shown = [large[:4], x0[:4], high[:4]]
         return scores, torch.cat(shown)
-
-
-def square_distance(x: Tensor, truth: Tensor) -> Tensor:
-    """Mean square error."""
-    return (x - truth).square().mean()
-
-
-def edge_distance(x: Tensor, truth: Tensor) -> Tensor:
-    """Mean of ||grad x| - |grad truth|| at full and half size, Sobel, per channel."""
-    from kornia.filters import sobel
-
-    found = []
-    for reduction in (1, 2):
-        a, b = (F.avg_pool2d(p, reduction) for p in (x, truth))
-        found.append((sobel(a) - sobel(b)).abs().mean())
-    return torch.stack(found).mean()
