@@ -8,9 +8,11 @@ import pytest
 import skimage.data
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from undegrade.models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.models.weights import read_tensors
 from undegrade.pipelines.degradation import real_world
 from undegrade.pipelines.degradation.random_blur import blur_kernel, sinc_kernel
 from undegrade.training import (
@@ -22,6 +24,7 @@ from undegrade.training import (
     grown_predictor,
     inversion_loss,
 )
+from undegrade.training import noise_predictor as script
 from undegrade.training.noise_predictor import PredictorOptions
 
 CPU = torch.device("cpu")
@@ -194,3 +197,22 @@ def test_a_grown_predictor_does_what_the_small_one_did(draw):
     assert len(larger.mid) == 3 and larger.enc[0][2].a.weight.abs().max() > 0
     with pytest.raises(ValueError, match="cannot become 40,80,112 with 3"):
         grown_predictor.grown(network, (40, 80, 112), 3)
+
+
+def test_a_run_by_the_clock(tmp_path, monkeypatch, capsys):
+    pixels = skimage.data.coffee()[:200, :200]
+    Image.fromarray(pixels).save(tmp_path / "coffee.png")
+    monkeypatch.setattr(inversion_loss, "Critic", lambda c: critic.Critic(c, (8, 8, 16)))
+    out = tmp_path / "run"
+    given = "--minutes 0.001 --batch 3 --side 32 --widths 8,16 --blocks 1 --units sample"
+    given += " --features 0.3 --texture 1 --adversarial 0.3 --least-gain 0 --starts even"
+    files = ["--pictures", str(tmp_path), "--out", str(out)]
+    assert script.main([*given.split(), *files, "--optimizer", "muon"]) == 0
+    assert "sharp_0.57_mild" in capsys.readouterr().out
+    made = load_noise_predictor(out / "predictor.safetensors")
+    mean, std = made.predict(torch.zeros(1, 3, 16, 16), torch.tensor([0.5]))
+    assert mean.shape == (1, 3, 64, 64) and mean.abs().max() > 0 < std.min()
+    said = read_tensors(out / "predictor.safetensors")[1]
+    assert said["steps"] == "3" and said["degradation"].startswith("mild, StableSR, mild")
+    with pytest.raises(ValueError, match="name one: --pictures"):
+        script.main(["--minutes", "1"])

@@ -168,7 +168,7 @@ class PredictorTask(Task):
         """More of the critic's say, or less, by what the sharp starts gain over bicubic."""
         before, after = (square_distance(x, truth) + FLAT for x in (z, x0))
         gain = (share * 10 * (before / after).log10()).sum() / share.sum().clamp(min=SMALL)
-        self.gain.lerp_(gain, 1 - REMEMBERED)
+        self.gain.lerp_(gain.nan_to_num(), 1 - REMEMBERED)
         factor = torch.where(self.gain > self.options.least_gain, RISE, FALL)
         self.balance.mul_(factor).clamp_(FIRST / 10, 1.0)
 

@@ -44,7 +44,9 @@ def train_predictor(options: PredictorOptions) -> int:
     prior = read_prior(options.prior, options.prompt)
     if not isinstance(prior, PixelPrior):
         raise ValueError(f"{prior.spec.name} is no pixel prior of the pack; leave minutes out.")
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    there = torch.accelerator.is_available()
+    device = torch.accelerator.current_accelerator() if there else None
+    device = device or torch.device("cpu")
     torch.backends.cudnn.benchmark = True  # every shape comes again
     pictures = Resident(Path(options.pictures), device)
     predictor = made(options, prior)
