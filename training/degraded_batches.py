@@ -7,8 +7,9 @@ with a matrix per sample, so that all shapes are fixed.
 
 Where we depart from that chain: JPEG is written out here (blocks of cosines, the standard tables,
 colour at half resolution, the triangle filter of decoders) and rounds its coefficients and the
-decoded pixels, not what lies between; noise beyond a picture's size is not continued but drawn. A
-test holds both chains' statistics side by side.
+decoded pixels, not what lies between; Poisson counts are rounded Gaussian ones of that mean and
+variance; noise beyond a picture's size is not continued but drawn. A test holds both chains'
+statistics side by side.
 """
 
 from __future__ import annotations
@@ -175,17 +176,17 @@ def noisy(
     """Gaussian or Poisson noise, that of the colours equal at times; see `real_world`."""
     grey, deviation, scale = draws.chance(GREY_NOISE), *(
         draws.uniform(a, b) for a, b in ((low, high), (faint, strong)))
-    normal = torch.randn(x.shape, generator=draws.generator, device=x.device)
-    normal = torch.where(of(grey), normal[:, :1], normal) * of(deviation)
+    n = torch.randn(x.shape, generator=draws.generator, device=x.device)
+    n = torch.where(of(grey), n[:, :1], n)
     p = (x.clamp(0, 1) * 255).round()
     luma = (GREY[0] * p[:, :1] + GREY[1] * p[:, 1:2] + GREY[2] * p[:, 2:]).round()
     p = torch.where(of(grey), luma, p)
     seen = torch.zeros(len(x), 256, device=x.device).scatter_(1, p.flatten(1).long(), 1.0)
     values = of(2.0 ** seen.sum(1).log2().ceil())
-    p = p / 255
-    counted = torch.poisson(p * values, generator=draws.generator) / values - p
-    counted = torch.where(of(grey), counted[:, :1], counted) * of(scale)
-    return x + torch.where(of(draws.chance(GAUSSIAN_NOISE)), normal, counted)
+    expected = p / 255 * values
+    counted = (expected + expected.sqrt() * n).round().clamp(min=0)
+    poisson = of(scale) * (counted - expected) / values
+    return x + torch.where(of(draws.chance(GAUSSIAN_NOISE)), of(deviation) * n, poisson)
 
 
 class Codec:
@@ -195,7 +196,8 @@ class Codec:
         colours = torch.tensor(COLOURS, dtype=torch.float64)
         self.there = colours.float().to(device)
         self.back = torch.linalg.inv(colours).float().to(device)
-        self.cosines = cosines(SIDE).float().to(device)
+        of_a_row = cosines(SIDE)
+        self.cosines = torch.kron(of_a_row, of_a_row).float().to(device)  # of a block as a row
         self.tables = [torch.tensor(t, device=device).float() for t in (LUMINANCE, CHROMINANCE)]
 
     def __call__(self, x: Tensor, quality: Tensor) -> Tensor:
@@ -218,7 +220,8 @@ class Codec:
 
     def quantised(self, plane: Tensor, steps: Tensor) -> Tensor:
         """(B, H, W), its blocks' coefficients rounded to whole steps, (B, 1, 1, 8, 8)."""
-        d = self.cosines
         blocks = plane.unflatten(-2, (-1, SIDE)).unflatten(-1, (-1, SIDE)).transpose(-2, -3)
-        kept = (d @ blocks @ d.T / steps).round() * steps
-        return (d.T @ kept @ d).transpose(-2, -3).flatten(-2).flatten(-3, -2).round()
+        steps = steps.flatten(-2)
+        kept = (blocks.flatten(-2) @ self.cosines.T / steps).round() * steps
+        opened = (kept @ self.cosines).unflatten(-1, (SIDE, SIDE))
+        return opened.transpose(-2, -3).flatten(-2).flatten(-3, -2).round()

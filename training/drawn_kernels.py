@@ -20,6 +20,7 @@ from ..pipelines.degradation.random_blur import (
     SMALLEST_KERNEL,
 )
 
+TURN = 96  # places of the mean that is a Bessel function
 LARGEST = 21  # pixels, the largest kernel of all chains
 
 
@@ -103,8 +104,17 @@ def sinc_kernels(side: Tensor, cutoff: Tensor) -> Tensor:
     """`random_blur.sinc_kernel` for each sample, (B, 21, 21)."""
     y, x = places(side)
     r, w = (x**2 + y**2).sqrt(), cutoff[:, None, None]
-    beside = w * torch.special.bessel_j1(w * r) / (2 * math.pi * r.clamp(min=0.5))
+    beside = w * bessel(w * r) / (2 * math.pi * r.clamp(min=0.5))
     return whole(torch.where(r == 0, w**2 / (4 * math.pi), beside), side)
+
+
+def bessel(x: Tensor) -> Tensor:
+    """J1 by its integral, the mean of cos(t - x sin t) over a turn; |x| up to 60.
+
+    torch's own is compiled on a card when it is first called, if a compiler is there.
+    """
+    t = torch.arange(TURN, device=x.device, dtype=x.dtype) * (2 * math.pi / TURN)
+    return torch.cos(t - x[..., None] * torch.sin(t)).mean(-1)
 
 
 def places(side: Tensor) -> tuple[Tensor, Tensor]:
