@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .loop import LONGEST_GRADIENT, LoopOptions
 from .optimizers import optimizers
 
-LAUNCHES = ("auto", "compiled", "plain")
+LAUNCHES = ("auto", "compiled", "captured", "plain")
 TRIED = 3  # steps before a graph is captured
 READ_EVERY = 10  # steps
 VALIDATE_EVERY, WRITE_EVERY = 30.0, 60.0  # seconds
@@ -98,6 +98,7 @@ def train_by_clock(
     Returns the network with the averaged weights, its scores, and the steps it has seen. SIGINT and
     SIGTERM end the run as the clock does, with the weights written.
     """
+    torch.backends.cudnn.benchmark = True  # shapes never change
     step = Stepper(work, options, device)
     started = time.monotonic()
     step.rate.fill_(options.rate / max(1, options.warm_up))
@@ -156,7 +157,7 @@ def launched(step: Stepper, launch: str) -> tuple[Callable[[], Tensor], int]:
             tried(step)
     else:
         tried(step)
-    if launch != "auto" or not card:
+    if launch not in ("auto", "captured") or not card:
         return step, TRIED
     try:
         return captured(step), TRIED + 2

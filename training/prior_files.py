@@ -46,7 +46,8 @@ class PriorOptions(SourceOptions):
     )
     launch: str = option(
         "auto",
-        "By the clock: 'auto' compiles and captures on a card; 'compiled' compiles anywhere.",
+        "By the clock: 'auto' compiles and captures on a card; 'compiled' compiles anywhere, "
+        "'captured' captures only, 'plain' does neither.",
         choices=LAUNCHES,
     )
     held_out: str = option(
