@@ -53,7 +53,7 @@ UNITS = ("batch", "sample")
 FAITHFUL, SHARP = 0.3, 0.5  # start levels, between which the critic's say rises
 NO_LEAST = -100.0  # dB
 REMEMBERED = 0.98  # of the gain, from step to step
-RISE, FALL, FIRST = 1.01, 0.97, 0.1  # of the critic's weight per step; its first share of w
+RISE, FALL, FIRST = 1.006, 0.985, 0.15  # of the critic's weight per step; its first share of w
 
 
 @dataclass(frozen=True)

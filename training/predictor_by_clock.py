@@ -23,6 +23,7 @@ from .clock import Work, train_by_clock
 from .command import read_prior
 from .data import pictures_below
 from .degraded_batches import DegradedBatches
+from .distances import sobel
 from .inversion_loss import SCALE, PredictorTask
 from .predictor_files import MIXTURE, STRENGTHS, PredictorOptions, made, write_predictor
 from .resident import Resident
@@ -117,8 +118,6 @@ def held_out(options: PredictorOptions) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def judged(task: PredictorTask) -> dict[str, float]:
     """dB over bicubic, GMSD below bicubic's, and sharpness, of mild and StableSR pictures."""
-    from kornia.filters import sobel
-
     low, high = task.held_out
     z, scores = bicubic(low, SCALE), {}
     for sigma in JUDGED:
