@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from undegrade.training import data, photographs, prior
+from undegrade.training import data, pack, photographs, prior
 from undegrade.training.synthetic import canvas
 
 
@@ -101,10 +101,14 @@ def test_photographs_are_found_by_content_and_averaged(tmp_path, monkeypatch, ca
     rows = [{**row, "sha256": sha256(file.read_bytes()).hexdigest()}]
     rows += [{**row, "name": "b", "source": "elsewhere", "sha256": "0" * 64}]
     monkeypatch.setattr(photographs, "listed", lambda: rows)
+    rows += [{**rows[0], "name": "c"}]
+    monkeypatch.setattr(photographs, "held_out", lambda: ["c"])
     options = ["--originals", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    assert photographs.main(options) == 1
+    assert photographs.main([*options, "--held-out", str(tmp_path / "apart")]) == 1
     said = capsys.readouterr().out
-    assert "1 of 2 photographs" in said and "missing: b, from elsewhere" in said
+    assert "2 of 3 photographs" in said and "missing: b, from elsewhere" in said
+    assert [f.name for f in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert [f.name for f in (tmp_path / "apart").iterdir()] == ["c.png"]
     with Image.open(tmp_path / "out" / "a.png") as picture:
         made = np.asarray(picture)
     wanted = given[:48, :36].reshape(12, 4, 9, 4, 3).mean((1, 3))
@@ -120,4 +124,30 @@ def test_the_list_of_photographs_says_all_of_each():
         assert len(row["sha256"]) == 64 and int(row["reduction"]) >= 1 and row["source"]
         assert row["licence"].startswith(free) and "-SA" not in row["licence"], row["name"]
         assert row["author"] or not row["licence"].startswith("CC-BY"), row["name"]
-    assert len({row["name"] for row in rows}) == len(rows) == 171
+    names = {row["name"] for row in rows}
+    assert len(names) == len({row["sha256"] for row in rows}) == len(rows) == 412
+    assert len(photographs.held_out()) == 12 and names > set(photographs.held_out())
+
+
+def test_packed_pictures_are_middles_within_the_error_and_the_bytes(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    (tmp_path / "in").mkdir()
+    given = {name: canvas(seed, 200)[:, :150] for name, seed in (("a", 1), ("b", 2))}
+    for name, pixels in given.items():
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{name}.png")
+    monkeypatch.setattr(pack, "QUALITIES", range(10, 101))
+    options = ["--pictures", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert pack.main([*options, "--side", "160", "--psnr", "36"]) == 0
+    assert "2 pictures" in capsys.readouterr().out
+    for name, pixels in given.items():
+        with Image.open(tmp_path / "out" / f"{name}.jpg") as picture:
+            made = np.asarray(picture, np.float32)
+        error = made - pixels[20:180]  # the middle 160 of 200 rows, all of the 150 columns
+        assert made.shape == (160, 150, 3)
+        assert 36 <= 10 * np.log10(255**2 / np.square(error).mean()) < 40
+    with pytest.raises(ValueError, match="MiB; --side"):
+        pack.main([*options, "--megabytes", "0.01"])
+    monkeypatch.setattr(pack, "held_out", lambda: ["b"])
+    with pytest.raises(ValueError, match="b: held back"):
+        pack.main(options)

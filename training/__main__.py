@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 NAME = "undegrade_pack"
-SCRIPTS = ("feature_injection", "noise_predictor", "photographs", "prior", "regions", "scratches")
+SCRIPTS = (
+    "feature_injection", "noise_predictor", "pack", "photographs", "prior", "regions", "scratches"
+)
 
 
 def package() -> str:

@@ -6,7 +6,8 @@ or benchmarks use. Sources are a repository with its commit and the path there, 
 Debian; fetch what you can reach into any folder, and this finds each by its content.
 
 A picture is turned upright as its EXIF says, cropped to a multiple of its reduction r at the right
-and at the bottom, and averaged over r x r pixels, which removes what JPEG left in it.
+and at the bottom, and averaged over r x r pixels, which removes what JPEG left in it. The names in
+`held_out.txt` go to a folder of their own: they are for judging, and nothing is trained on them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .command import read_options
 from .data import pictures_below
 
 LIST = Path(__file__).with_name("photographs.csv")
+HELD_OUT = LIST.with_name("held_out.txt")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class PhotographOptions(Options):
 
     originals: str = option("", "Folder with the originals, in any order and under any names.")
     out: str = option("runs/photographs", "Folder that the reduced pictures go to.")
+    held_out: str = option("runs/held_out", "Folder for those that are never trained on.")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,13 +44,18 @@ def main(arguments: Sequence[str]) -> int:
     if not options.originals or not Path(options.originals).is_dir():
         raise ValueError(f"{options.originals!r} is no folder; name one with --originals.")
     found = by_content(Path(options.originals))
-    rows, out = listed(), Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    rows, out, apart = listed(), Path(options.out), held_out()
+    for folder in (out, Path(options.held_out)):
+        folder.mkdir(parents=True, exist_ok=True)
     missing = [row for row in rows if row["sha256"] not in found]
     for row in tqdm([row for row in rows if row["sha256"] in found], desc="reducing"):
         picture = reduced(found[row["sha256"]], int(row["reduction"]))
-        picture.save(out / f"{row['name']}.png")
-    print(f"{len(rows) - len(missing)} of {len(rows)} photographs are in {out}.")  # noqa: T201
+        folder = Path(options.held_out) if row["name"] in apart else out
+        picture.save(folder / f"{row['name']}.png")
+    print(  # noqa: T201
+        f"{len(rows) - len(missing)} of {len(rows)} photographs are in {out}"
+        f" or held back in {options.held_out}."
+    )
     for row in missing:
         print(f"missing: {row['name']}, from {row['source']}")  # noqa: T201
     return 1 if missing else 0
@@ -57,6 +65,11 @@ def listed() -> list[dict[str, str]]:
     """The rows of `photographs.csv`."""
     with LIST.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def held_out() -> list[str]:
+    """Names of `held_out.txt`: photographs for judging, which nothing is trained on."""
+    return HELD_OUT.read_text(encoding="utf-8").split()
 
 
 def by_content(folder: Path) -> dict[str, Path]:
