@@ -58,7 +58,7 @@ def physics_of(m: Measurement) -> tuple[Any, Tensor]:
     adjoint = m.operator.vjp(torch.zeros_like(like))[1]
     noise = deepinv.physics.GaussianNoise(m.noise_level / 2)
     physics = deepinv.physics.LinearPhysics(A=m.operator, A_adjoint=adjoint, noise_model=noise)
-    return physics, (m.y + m.operator(torch.ones_like(like))) / 2
+    return physics.to(m.y.device), (m.y + m.operator(torch.ones_like(like))) / 2
 
 
 def dpir(prior: Prior, m: Measurement, calls: int, start: float, weight: float) -> Tensor:
