@@ -17,7 +17,7 @@ options=(--pictures "$pictures" --like "$root/models/embedded/prior_v1.safetenso
   --widths "${WIDTHS:-96,128,256,384}" --blocks "${BLOCKS:-3}" --side "${SIDE:-128}" --batch "${BATCH:-64}"
   --optimizer muon --rate "${RATE:-0.003}" --warm-up 100 --average 0.999 --precision bf16
   --drawn 0.12 --canvases "${CANVASES:-160}" --seed 15)
-[ -n "$held_out" ] && options+=(--held-out "$held_out")
+[ -d "$held_out" ] && options+=(--held-out "$held_out")
 
 train() {  # how it launches its steps; the seconds within which the first ones must be done
   local log=$work/train-$1.log minutes
@@ -29,12 +29,12 @@ train() {  # how it launches its steps; the seconds within which the first ones 
   while kill -0 $job 2>/dev/null; do
     sleep 1
     if ! grep -q "are left" "$log" && [ $((SECONDS - begun)) -gt "$2" ]; then
-      echo "no step in $2 s" | tee -a "$work/card.log"; kill -9 $job
+      echo "no step in $2 s" | tee -a "$work/card.log"; kill -9 $job; break
     elif [ "$(left)" -lt $((reserve / 2)) ]; then
-      kill -TERM $job; sleep 4; kill -9 $job 2>/dev/null  # the weights of the last minute are there
+      kill -TERM $job; sleep 4; kill -9 $job 2>/dev/null; break  # the last minute's weights are there
     fi
   done
-  wait $job
+  wait $job 2>/dev/null
   echo "ended with $? after $((SECONDS - begun)) s" | tee -a "$work/card.log"
   tail -n 3 "$log"
   [ -s "$work/run/prior.safetensors" ]
@@ -47,8 +47,8 @@ if [ -s "$made" ]; then
   cp "$made" "$work/large.safetensors"
   tar -C "$work" -cf - large.safetensors | split -b 15M -d - "$out/weights.tar.part"
   measure=("$work/large.safetensors" "$root/models/embedded/prior_v1.safetensors" --out "$work/priors.json")
-  [ -n "$held_out" ] && measure+=(--held-out "$held_out")
-  [ -n "$bm3d" ] && measure+=(--bm3d "$bm3d")
+  [ -d "$held_out" ] && measure+=(--held-out "$held_out")
+  [ -s "$bm3d" ] && measure+=(--bm3d "$bm3d")
   time_left=$(($(left) - 3))
   timeout -k 2 $((time_left > 15 ? time_left : 15)) "$python" "$root/benchmarks/priors.py" "${measure[@]}" 2>&1 | tee "$work/priors.log"
 fi

@@ -23,7 +23,7 @@ from ..models.pixel import Block, PixelPrior
 from ..pipelines.metrics import psnr
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.step import column
-from .clock import Work, train_by_clock
+from .clock import Work, said, train_by_clock
 from .data import pictures_below, stream
 from .prior_files import FACTORS, PriorOptions, made, write_prior
 from .prior_loss import CALMER, FACTOR_ODDS, OF_255, OFTEN, OFTEN_ODDS, SELDOM, SIGMA_DATA
@@ -42,7 +42,7 @@ def train_prior(options: PriorOptions) -> int:
     Raises `ValueError` where no folder of pictures is named, or for a prior that is no
     `PixelPrior`.
     """
-    deadline = time.monotonic() + 60 * options.minutes
+    began = time.monotonic()
     if not options.pictures:
         raise ValueError("Training by the clock needs a folder of pictures; name one: --pictures.")
     set_seed(options.seed)
@@ -63,6 +63,8 @@ def train_prior(options: PriorOptions) -> int:
     def write(network: nn.Module, scores: dict[str, float], steps: int) -> None:
         write_prior(replace(prior, network=network), options, scores, None, steps)
 
+    said(f"{len(pictures.sizes)} pictures on {device} after {time.monotonic() - began:.1f} s")
+    deadline = began + 60 * options.minutes
     work = Work(prior.network, loss_of(prior, pictures, options), validate, write, Block)
     network, scores, steps = train_by_clock(work, options, device, deadline, options.launch)
     with torch.inference_mode():
