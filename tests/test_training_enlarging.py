@@ -218,3 +218,11 @@ def test_a_run_by_the_clock(tmp_path, monkeypatch, capsys):
     assert said["steps"] == "3" and said["degradation"].startswith("mild, StableSR, mild")
     with pytest.raises(ValueError, match="name one: --pictures"):
         script.main(["--minutes", "1"])
+
+
+def test_a_pattern_of_the_networks_own_is_seen(draw):
+    truth = draw(2, 3, 64, 128)
+    pattern = draw(1, 3, 8, 8).repeat(2, 1, 8, 16)
+    assert (distances.lattice(truth + pattern, truth) > 0.99).all()
+    assert (distances.lattice(truth + draw(2, 3, 64, 128), truth) < 2 / 64).all()
+    assert (distances.lattice(truth + 1, truth) < 0.02).all()  # a change of brightness is none

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WINDOWS = (4, 8, 16)  # pixels a side
-FLAT = 1e-6  # keeps the slope of a root finite
+PERIOD, LATTICE = 8, 64  # pixels: two of the small picture's, and a window with 8 x 8 of them
+FLAT = 1e-6  # keeps quotients and the slope of a root finite
 
 
 def square_distance(x: Tensor, truth: Tensor) -> Tensor:
@@ -35,6 +36,21 @@ def texture_distance(x: Tensor, truth: Tensor) -> Tensor:
         a, b = sobel(x.float()), sobel(truth.float())
         found = [(F.avg_pool2d(a, n) - F.avg_pool2d(b, n)).abs().mean((1, 2, 3)) for n in WINDOWS]
     return torch.stack(found).mean(0)
+
+
+def lattice(x: Tensor, truth: Tensor) -> Tensor:
+    """The share of the error that repeats every `PERIOD` pixels, from 0 to 1.
+
+    A network that shuffles channels into pixels can pay for texture with one pattern everywhere.
+    Errors are averaged over the repetitions within windows: what does not repeat leaves a 64th.
+    """
+    e = x - truth
+    side = min(LATTICE, e.shape[-1], e.shape[-2])
+    e = e[..., : e.shape[-2] // side * side, : e.shape[-1] // side * side]
+    e = e.unflatten(-2, (-1, side)).unflatten(-1, (-1, side)).transpose(-2, -3)
+    e = e - e.mean((-1, -2), keepdim=True)
+    again = e.unflatten(-2, (-1, PERIOD)).unflatten(-1, (-1, PERIOD)).mean((-2, -4))
+    return again.square().mean((1, 2, 3, 4, 5)) / (e.square().mean((1, 2, 3, 4, 5)) + FLAT)
 
 
 def sobel(x: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ from ..pipelines.invsr.sampler import bicubic
 from ..pipelines.metrics import psnr
 from ..pipelines.options import Options, option
 from .critic import Critic, critic_loss, generator_loss, steepness
-from .distances import edge_distance, square_distance, texture_distance
+from .distances import edge_distance, lattice, square_distance, texture_distance
 from .features import feature_distance, features
 from .loop import Task
 
@@ -77,6 +77,10 @@ class LossOptions(Options):
     )
     texture: float = option(
         0.0, "Weight t of the distance of gradient magnitudes averaged over windows.", min=0.0
+    )
+    lattice: float = option(
+        0.0, "Weight of the share of the error that repeats every 8 pixels, a network's pattern.",
+        min=0.0,
     )
     features: float = option(
         0.0, "Weight u of the distance of the pixel prior's own features.", min=0.0
@@ -133,6 +137,8 @@ class PredictorTask(Task):
         if chosen.texture:
             off = self.relative(*(texture_distance(x, truth) for x in (x0, z)), self.share(sigma))
             terms["texture"] = chosen.texture * self.balance.clone() * off
+        if chosen.lattice:
+            terms["lattice"] = chosen.lattice * lattice(x0, truth).mean()
         if chosen.adversarial:
             terms |= self.judged(x0, truth, z, sigma, generator)
         if chosen.least_gain > NO_LEAST:
