@@ -63,6 +63,7 @@ class Stepper:
 
     def __call__(self) -> Tensor:
         """The loss, which nothing has waited for."""
+        torch.backends.cudnn.benchmark = True  # shapes never change, but in a validation they do
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             loss = self.work.loss(self.generator)
         loss.backward()
@@ -73,6 +74,7 @@ class Stepper:
         with torch.no_grad():
             torch._foreach_mul_(self.average, self.keep)
             torch._foreach_add_(self.average, torch._foreach_mul(self.trained, 1 - self.keep))
+        torch.backends.cudnn.benchmark = False
         return loss.detach()
 
     def forget(self) -> None:
@@ -98,7 +100,6 @@ def train_by_clock(
     Returns the network with the averaged weights, its scores, and the steps it has seen. SIGINT and
     SIGTERM end the run as the clock does, with the weights written.
     """
-    torch.backends.cudnn.benchmark = True  # shapes never change
     step = Stepper(work, options, device)
     started = time.monotonic()
     step.rate.fill_(options.rate / max(1, options.warm_up))
