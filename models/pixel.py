@@ -124,9 +124,19 @@ class PixelPrior:
         parameter = next(self.network.parameters())
         s, sd = sigma[:, None, None, None], self.sigma_data
         norm = (s**2 + sd**2).sqrt()
-        x_in = (x / norm).to(parameter.dtype, memory_format=torch.channels_last)
+        together = parameter.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if together else torch.contiguous_format
+        x_in = (x / norm).to(parameter.dtype, memory_format=layout)
         f = self.network(x_in, sigma.log() / 4, level)
         return (sd / norm) ** 2 * x + s * sd / norm * f.float()
+
+
+def suit(network: nn.Module, device: torch.device) -> None:
+    """Lay weights out as convolutions on the device take them: in float32 on CUDA channel by
+    channel, where each convolution would turn its maps round and back again; all others as loaded,
+    channels together."""
+    if device.type == "cuda" and next(network.parameters()).dtype == torch.float32:
+        nn.Module.to(network, memory_format=torch.contiguous_format)
 
 
 def detect(tensors: dict[str, Tensor]) -> bool:

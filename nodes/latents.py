@@ -116,9 +116,15 @@ def read_latent(latent: Any, prior: Prior, name: str = "latent") -> Tensor:
     return samples.float()
 
 
-def glimpse(step: Step, codec: Codec) -> Tensor:
-    """The first picture of a step while the run goes on, enlarged; a latent is not decoded."""
-    return full_size(preview(codec, step.x0_hat[:1]), step, codec.factor)
+def glimpse(step: Step, codec: Codec, side: int = host.PREVIEW_SIDE) -> Tensor:
+    """The first picture of a step while the run goes on, enlarged; a latent is not decoded.
+
+    Thinned out to sides of about `side` pixels: ComfyUI shows no more of it, and a whole large one
+    would take the host longer than a step.
+    """
+    shown = full_size(preview(codec, step.x0_hat[:1]), step, codec.factor)
+    every = max(1, max(shown.shape[-2:]) // side)
+    return shown[..., ::every, ::every]
 
 
 def full_size(x: Tensor, step: Step, factor: int = 1) -> Tensor:

@@ -5,25 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..models.download import download
 from ..models.known_files import DIFFUSERS, known_in
 from ..models.latent import load_diffusers_prior
+from ..models.pixel import PixelPrior, suit
 from ..models.prior import MultiResolutionPrior, Prior
 from ..models.registry import BUILT_IN, load_pixel_prior
 from .comfyui import host
 from .comfyui.model_patches import refuse_bound_prior
+from .precision import PRECISION, dtype_of
 from .widgets import expect, socket
 
 CATEGORY = "Undegrade/priors"
 BUILT_IN_NAME = "built-in"
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PRECISION_TOOLTIP = (
-    "Number format of the network's weights; the rest stays float32. float16 halves the memory on "
-    "a GPU; bfloat16 is the safer half on new ones."
-)
-PRECISION = (list(PRECISIONS), {"default": "float32", "tooltip": PRECISION_TOOLTIP})
 
 host.register_folder(host.PRIOR_FOLDER)
 
@@ -59,7 +53,10 @@ class LoadPixelPrior:
     def load(self, file: str, precision: str) -> tuple[Prior]:
         """Read the file and recognise it."""
         path = BUILT_IN if file == BUILT_IN_NAME else host.model_path(host.PRIOR_FOLDER, file)
-        return (load_pixel_prior(path, PRECISIONS[precision]),)
+        prior = load_pixel_prior(path, dtype_of(precision))
+        if isinstance(prior, PixelPrior):
+            suit(prior.network, host.device())
+        return (prior,)
 
 
 def pixel_priors() -> list[str]:
@@ -135,7 +132,7 @@ class LoadDiffusersPrior:
     ) -> tuple[Prior]:
         """Fetch the folder where asked to, and read it."""
         path = published_folder(folder, download)
-        dtype = PRECISIONS[precision]
+        dtype = dtype_of(precision)
         return (load_diffusers_prior(path, prompt, negative_prompt, cfg_scale, dtype),)
 
 

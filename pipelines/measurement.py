@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -57,12 +58,20 @@ class Measurement:
     @cached_property
     def beside_silence(self) -> Measurement:
         """The measurement followed by y = 0 for as many pictures more, kept with it."""
-        return replace(self, y=torch.cat([self.y, torch.zeros_like(self.y)]))
+        return self.at(self.operator, torch.cat([self.y, torch.zeros_like(self.y)]))
+
+    def at(self, operator: Operator, y: Tensor | None = None) -> Measurement:
+        """The same of another operator, and of a y whose values were checked before: looking at
+        them once more would make the host wait for a card."""
+        made = copy.copy(self)
+        vars(made).pop("beside_silence", None)
+        vars(made).update(operator=operator, y=self.y if y is None else y)
+        return made
 
     def sample(self, b: int) -> Measurement:
         """That of sample b alone."""
         alone = self.operator.of_sample(b, len(self.y))
-        return replace(self, y=self.y[b : b + 1], operator=alone)
+        return self.at(alone, self.y[b : b + 1])
 
 
 def simulate(x0: Tensor, operator: Operator, noise_level: float, noise: Noise) -> Measurement:

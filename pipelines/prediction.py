@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models.prior import Prior
+from .answers import check
 from .operators.adjoint import check_nonlinear
 from .schedule import karras
 
@@ -56,13 +57,7 @@ def predict(
 def check_finite(x0_hat: Tensor, sigma: float | Tensor) -> None:
     """Raise `FloatingPointError` where a prediction has NaN or infinite values.
 
-    x0_hat: (B, C, h, w). sigma: the noise level it was made at, one or (B,).
+    x0_hat: (B, C, h, w). sigma: the noise level it was made at, one or (B,). The host waits for the
+    answer; see `Finite` for a run of many.
     """
-    finite = torch.isfinite(x0_hat).flatten(1).all(1).cpu()
-    if not finite.all():
-        levels = torch.as_tensor(sigma, dtype=torch.float64).expand(len(finite))
-        raise FloatingPointError(
-            f"The prior predicted NaN or infinite values at noise level "
-            f"{levels[~finite][0].item():.4g}; choose float32 for the prior, or another weight "
-            "file."
-        )
+    check(torch.isfinite(x0_hat).flatten(1).all(1).cpu(), sigma)

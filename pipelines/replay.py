@@ -4,13 +4,13 @@ At the sizes most pictures have a call of a network, or ten steps of conjugate g
 hundred kernels of a few microseconds, and the host takes longer to launch them than the card to
 run them. As a CUDA graph they are launched as one, with the same bits.
 
-A run owns its `Recordings`, so they go with it, and the memory they took with them; weights must
-not move while it lasts. What cannot be recorded is launched as ever: operations that ask the card
-for a number, a derivative through the network, a card with too little memory. Hooks would run when
-their network is recorded, and not again: give no `ReplayedPrior` a network that has some.
+A run owns its `Recordings`; `close` gives back what they took. Weights must not move meanwhile.
+What cannot be recorded is launched as ever: operations that ask the card for a number, a derivative
+through the network, a card with too little memory. Hooks would run when their network is recorded,
+and not again: give no `ReplayedPrior` a network that has some.
 
-On an H100 the bits were those of launched work; that no memory stays behind was not seen there
-since the recordings share a stream, so no node uses this yet (`tests/cuda/test_replay.py`).
+What stays behind is cuBLAS's memory for the one stream that recordings are made on, as it has for
+every stream; a process takes it once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor as derived
 from ..models.prior import WrappedPrior
 
 LARGEST = 2**19  # pixels of a batch; beyond them the work itself takes longer than its launch
+SPARED = 0.15  # of the card's memory, which recordings leave free
 
 Work = Callable[..., Tensor]
 Replay = Callable[..., Tensor]
@@ -88,30 +89,65 @@ class Recordings:
         key = (key, *((t.shape, t.dtype) for t in tensors))
         found = self.known.get(key)
         if found is None:
-            self.known[key] = State.LAUNCHED
             with beside(first.device):
-                return work(*tensors)
+                done = work(*tensors)
+            self.known[key] = State.LAUNCHED
+            return done
         if found is State.LAUNCHED:
             found = self.known[key] = self.record(work, tensors)
         return found.play(tensors) if isinstance(found, Recording) else work(*tensors)
 
     def record(self, work: Work, tensors: Sequence[Tensor]) -> State | Recording:
-        """The work as a graph."""
+        """The work as a graph, where it can be one and leaves enough memory."""
+        device = tensors[0].device
         graph, inputs = torch.cuda.CUDAGraph(), [tensor.clone() for tensor in tensors]
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         try:
-            with beside(tensors[0].device):
-                graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
-                try:
-                    output = work(*inputs)
-                finally:
-                    graph.capture_end()
+            with beside(device):
+                output = captured(graph, self.pool, work, inputs)
         except RuntimeError:  # if the work itself is at fault, it says so when it is launched
-            with suppress(RuntimeError):  # a capture that fails does not give its pool back
-                torch._C._cuda_endAllocateToPool(tensors[0].device.index, self.pool)
             self.pool = None
             return State.REFUSED
-        return Recording(graph, inputs, output)
+        free, total = torch.cuda.mem_get_info(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return Recording(graph, inputs, output) if free + unused > SPARED * total else State.REFUSED
+
+    def close(self) -> None:
+        """Give the memory back. Work that is asked for afterwards begins anew."""
+        self.known.clear()
+        self.pool = None
+
+
+def captured(graph: Any, pool: Any, work: Work, inputs: Sequence[Tensor]) -> Tensor:
+    """What the work writes, as the graph's. Raises what the work raises, an interrupt above all,
+    and `RuntimeError` where a graph cannot hold what was launched."""
+    device = inputs[0].device
+    graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+    try:
+        output = work(*inputs)
+    except BaseException:
+        with suppress(RuntimeError):
+            end(graph, pool, device)
+        raise
+    end(graph, pool, device)
+    return output
+
+
+def end(graph: Any, pool: Any, device: torch.device) -> None:
+    """End a capture. Where that fails torch would go on to take memory from the pool, keep it, and
+    count the card's random numbers as a graph's until one is whole: that is mended first."""
+    try:
+        graph.capture_end()
+    except RuntimeError:
+        for back in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+            with suppress(RuntimeError, AttributeError, TypeError):
+                getattr(torch._C, back)(device.index, pool)
+        with suppress(RuntimeError):
+            whole = torch.cuda.CUDAGraph()
+            whole.capture_begin(capture_error_mode="thread_local")
+            torch.zeros(1, device=device)
+            whole.capture_end()
+        raise
 
 
 @cache

@@ -102,7 +102,7 @@ class Card(TorchDispatchMode):
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
         target = placed(func, packet, tensors, args, kwargs)
         if packet in COPIES:
-            self.count_copy(packet, args, target)
+            self.count_copy(packet, args, kwargs, target)
         elif any(isinstance(t, Pretended) for t in tensors):
             self.count_reads(func, packet, args)
         given, named = tree_map_only(Pretended, lambda t: t.held, (args, kwargs))
@@ -111,9 +111,11 @@ class Card(TorchDispatchMode):
         out = func(*given, **named)
         return adopted(out, target, args, given)
 
-    def count_copy(self, packet, args, target) -> None:
+    def count_copy(self, packet, args, kwargs, target) -> None:
         """A copy between the two sides."""
         source = args[0] if packet is aten._to_copy else args[1]
+        if not isinstance(source, Pretended) and kwargs.get("non_blocking"):
+            return  # from pinned memory, where there is a real card
         if isinstance(source, Pretended) and target == CPU:
             self.waits.reads[asking()] += 1
         elif not isinstance(source, Pretended) and target == CARD:

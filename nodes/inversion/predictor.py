@@ -14,7 +14,8 @@ from ...pipelines.invsr.start_noise import SMALLEST, StartNoise, StartNoiseOptio
 from ...pipelines.invsr.steps import InversionSteps, warning
 from ..comfyui import host
 from ..images import to_pixels
-from ..priors import BUILT_IN_NAME, PRECISIONS
+from ..precision import AUTO, PRECISIONS, dtype_of
+from ..priors import BUILT_IN_NAME
 from ..published import published_files, published_path
 from ..widgets import expect, seed, socket, widgets_of
 from .noise_levels import eps_sampling, start_of
@@ -51,12 +52,12 @@ class LoadNoisePredictor:
             "default": "float32",
             "tooltip": "Number format of the network's weights and activations; its maps are "
             "float32. bfloat16 or float16 halve memory and time on a GPU, at a small difference in "
-            "the noise.",
+            "the noise. 'auto' is float16 where the GPU is quicker with it, otherwise float32.",
         }
         return {
             "required": {
                 "file": (predictor_files(), {"tooltip": FILE_TOOLTIP}),
-                "precision": (list(PRECISIONS), precision),
+                "precision": ([*PRECISIONS, AUTO], precision),
             }
         }
 
@@ -69,7 +70,7 @@ class LoadNoisePredictor:
         """Read the file and recognise it."""
         built_in = file == BUILT_IN_NAME
         path = BUILT_IN_PREDICTOR if built_in else published_path(PREDICTORS, file)
-        return (load_noise_predictor(path, PRECISIONS[precision]),)
+        return (load_noise_predictor(path, dtype_of(precision)),)
 
 
 def predictor_files() -> list[str]:

@@ -174,9 +174,7 @@ class Run:
 
 def small(step: Step, codec: Codec) -> Any:
     """The first picture of a step, thinned out: a larger one costs more than the sampler."""
-    shown = glimpse(step, codec)
-    every = max(1, max(shown.shape[-2:]) // PREVIEW_SIDE)
-    return to_preview(shown[..., ::every, ::every])
+    return to_preview(glimpse(step, codec, PREVIEW_SIDE))
 
 
 def own(cls: type[T], options: dict[str, Any]) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from ...models.prior import Prior
 from ...pipelines.level import picture
 from ...pipelines.measurement import Measurement
 from ...pipelines.noise import per_sample_noise
+from ...pipelines.replay import Replay
 from ...pipelines.schedule import Schedule
 from ...pipelines.step import Step
 from ...pipelines.subdaps.apart import restore_apart
@@ -25,12 +25,13 @@ from ...pipelines.subdaps.switch import SwitchRule, never
 from ...pipelines.updates.conjugate_gradient import ConjugateGradient
 from ...pipelines.updates.update import MeasurementUpdate
 from ..comfyui import host
+from ..comfyui.recorded import played
 from ..images import Layout, to_image, to_preview
 from ..latents import glimpse
 from ..memory import check_room
 from ..watched import WatchedOperator, WatchedPrior
 from ..widgets import SEED, expect, socket, widgets_of
-from .trajectory import RestorationTrajectory
+from .trajectory import RestorationTrajectory, on_cpu
 
 CATEGORY = "Undegrade/posterior"
 FEWEST = 6  # steps; 5 gave 22.6 dB and 4 21.2 where bicubic enlargement has 22.9
@@ -159,7 +160,7 @@ def run(
 ) -> tuple[Tensor, RestorationTrajectory]:
     """The sampler's generator, with its correctors, previews and progress."""
     many = measurement.y.repeat_interleave(samples, 0).to(device)
-    watched = replace(measurement, y=many, operator=WatchedOperator(measurement.operator))
+    watched = measurement.at(WatchedOperator(measurement.operator), many)
     together = measurement.operator.smooth or len(many) == 1
     schedule, runs = schedule_for(prior, chosen), 1 if together else len(many)
     tries = TRIES * len(set(schedule.factors)) if update.through_network else 0
@@ -169,19 +170,20 @@ def run(
     seeds = [seed + b for b in range(len(many))]
     noise_of = paired_noise if chosen.draws else per_sample_noise
     noise = noise_of(seeds) if together else [noise_of([s]) for s in seeds]
-    sampler, own = sampler_of(chosen, switch)
     correctors = correctors_of(schedule)
     kept: list[Step] = []
     step = None
-    run_of = sampler if together else partial(restore_apart, sampler=sampler)
-    for step in run_of(WatchedPrior(prior, progress), watched, schedule, update, noise, **own):
-        for corrector in correctors:
-            corrector.add(step)
-        if keep_trajectory:
-            kept.append(on_cpu(step))
-        left = (chosen.steps - 1 - step.index) * chosen.ode_steps
-        progress.value = progress.total - left * runs
-        progress.show(lambda step=step: to_preview(glimpse(step, prior.codec)))
+    with played(prior, device) as (quick, replay):
+        sampler, own = sampler_of(chosen, switch, replay)
+        run_of = sampler if together else partial(restore_apart, sampler=sampler)
+        for step in run_of(WatchedPrior(quick, progress), watched, schedule, update, noise, **own):
+            for corrector in correctors:
+                corrector.add(step)
+            if keep_trajectory:
+                kept.append(on_cpu(step))
+            left = (chosen.steps - 1 - step.index) * chosen.ode_steps
+            progress.value = progress.total - left * runs
+            progress.show(lambda step=step: to_preview(glimpse(step, prior.codec)))
     assert step is not None
     layout = getattr(measurement, "layout", Layout())
     image = to_image(picture(step.x0_hat, step.size, prior.codec), layout)
@@ -190,12 +192,15 @@ def run(
     )
 
 
-def sampler_of(chosen: SamplerOptions, switch: SwitchRule) -> tuple[Callable, dict[str, Any]]:
+def sampler_of(
+    chosen: SamplerOptions, switch: SwitchRule, replay: Replay
+) -> tuple[Callable, dict[str, Any]]:
     """The generator that runs, and the arguments that are its own."""
     if chosen.draws:
         return draw, {}
     names = ("renoise", "belief", "ode_steps", "complementary")
-    return restore, {"switch": switch, **{name: getattr(chosen, name) for name in names}}
+    own = {name: getattr(chosen, name) for name in names}
+    return restore, {"switch": switch, "replay": replay, **own}
 
 
 def check_draws(prior: Prior, chosen: SamplerOptions, switch: SwitchRule | None) -> None:
@@ -235,9 +240,3 @@ def too_few(steps: int) -> list[str]:
         f"steps is {steps}: with fewer than {FEWEST} the answer was further from the truth than "
         "the picture it came from, on most tasks tried; take 20 or more."
     ]
-
-
-def on_cpu(step: Step) -> Step:
-    """The step with its tensors on the CPU."""
-    tensors = {f.name: getattr(step, f.name) for f in fields(step)}
-    return replace(step, **{k: v.cpu() for k, v in tensors.items() if isinstance(v, Tensor)})

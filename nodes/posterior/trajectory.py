@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,12 @@ class RestorationTrajectory:
     size: tuple[int, int]
     layout: Layout
     prior: Prior
+
+
+def on_cpu(step: Step) -> Step:
+    """The step with its tensors on the CPU."""
+    tensors = {f.name: getattr(step, f.name) for f in fields(step)}
+    return replace(step, **{k: v.cpu() for k, v in tensors.items() if isinstance(v, Tensor)})
 
 
 class TrajectoryCorrector:

@@ -22,6 +22,7 @@ from ...pipelines.noise import per_sample_noise
 from ...pipelines.tiling import TileGrid
 from ..comfyui import host
 from ..comfyui.model_patches import refuse_bound_prior
+from ..comfyui.recorded import played
 from ..images import to_latent, to_mask, to_preview
 from ..latents import read_latent
 from ..tiles import PictureTiles
@@ -112,12 +113,12 @@ class RegionAdaptiveSampler:
         if regressor is not None:
             regressor.check(prior)
         gain, spans = information(regressor, chosen.spans, sigmas, prior.codec.factor)
-        with host.running(prior) as device:
+        with host.running(prior) as device, played(prior, device) as (quick, _):
             if network := getattr(regressor, "network", None):
                 host.place([*networks_of(prior), network], device)
             task = task_of(prior, samples, grid.grid, seed, sigmas, device)
             progress = host.Progress(len(samples), "Region-Adaptive Sampler", host.STITCHED_EVERY)
-            watched = WatchedPrior(prior, progress)
+            watched = WatchedPrior(quick, progress)
             run = RegionRun(
                 lambda x, sigma, _: watched.denoise(x, sigma),
                 task,

@@ -33,11 +33,11 @@ from einops import rearrange
 from torch import Tensor
 
 from ...models.prior import Prior
+from ..answers import Finite
 from ..level import canvas_size
 from ..noise import Noise
 from ..operators.canvas import pad_reflect
 from ..options import Options, option
-from ..prediction import check_finite
 from ..schedule import Schedule
 from ..step import Step
 from ..tiling import TileGrid, opencv_gaussian_weight
@@ -187,10 +187,11 @@ def invert(
     size = start.size
     del start  # its maps are as large as the result
     kept = torch.full((len(x),), float(deterministic), device=x.device)
+    finite = Finite()
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma = sigmas[i]
         x0_hat = prior.denoise(x, torch.full((len(x),), sigma, device=x.device))
-        check_finite(x0_hat, sigma)
+        finite.check(x0_hat, sigma, last=i == last)
         yield Step(i, last + 1, sigma, sigma, 1, x, x0_hat, x0_hat, kept.bool(), size)
         if i < last:
             n = 0.0 if deterministic else noise(x)

@@ -21,8 +21,6 @@ With `prior_std` r is smaller and some noise is missing; the error of x0_hat its
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -50,7 +48,7 @@ def updated(
     own.
     """
     if measurement.operator.count > 1:
-        silence = replace(measurement, y=torch.zeros_like(measurement.y))
+        silence = measurement.at(measurement.operator, torch.zeros_like(measurement.y))
         return update(x0_hat, r, measurement, around), 2 * update(n, r, silence, around) - n
     both = update(torch.cat([x0_hat, n]), r, measurement.beside_silence, around)
     x0_y, w_n = both.chunk(2)

@@ -40,11 +40,12 @@ from torch import Tensor
 
 from ...models.codec import Identity
 from ...models.prior import Prior
+from ..answers import Finite
 from ..level import canvas_size
 from ..measurement import Measurement
 from ..noise import Noise, per_sample_noise
 from ..operators.canvas import pool, upsample
-from ..prediction import check_finite, predict
+from ..prediction import predict
 from ..schedule import Schedule
 from ..step import Step
 from ..updates.spectral import spectral_update
@@ -74,10 +75,11 @@ def draw(
     x = noised(guessed(measurement, canvas, factors[0], codec), sigmas[0], noise)
     steps, last = schedule.steps, schedule.steps - 1
     before: tuple[Tensor, float] | None = None  # x0_y and h of the step before
+    finite = Finite()
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
         x0_hat, _ = predict(prior, x, sigma, factor, 1, backward=False)
-        check_finite(x0_hat, sigma)
+        finite.check(x0_hat, sigma, last=i == last)
         x0_y, q = x0_hat, 1
         if i < last:
             q = factor // factors[i + 1]

@@ -33,7 +33,6 @@ what was decoded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -41,11 +40,12 @@ from torch import Tensor
 
 from ...models.codec import Codec
 from ...models.prior import Prior
+from ..answers import Finite
 from ..level import canvas_size, enlarge, level_operator
 from ..measurement import Measurement
 from ..noise import Noise
 from ..operators.canvas import pad_reflect, pool
-from ..prediction import check_finite, predict
+from ..prediction import predict
 from ..replay import Replay, launched
 from ..schedule import Schedule
 from ..step import Step
@@ -80,13 +80,13 @@ def restore(
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
     sigmas, grid = schedule.sigmas.tolist(), schedule.grid.tolist()
     factors, steps = (*schedule.factors, 1), schedule.steps
-    at = levels(measurement, canvas, factors, codec)
+    at, finite = levels(measurement, canvas, factors, codec), Finite()
     x = noised(guessed(measurement, canvas, factors[0], codec), renoise * sigmas[0], noise)
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor, factor_next = *sigmas[i : i + 2], *factors[i : i + 2]
         m, larger, untried = at[factor], factor_next < factor, factor not in factors[:i]
         x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried)
-        check_finite(x0_hat, sigma)
+        finite.check(x0_hat, sigma, last=i == steps - 1)
         if i == steps - 1:  # it has no data term
             yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_hat, stochastic(x), size)
             return
@@ -111,9 +111,9 @@ def restore(
 def levels(
     measurement: Measurement, canvas: tuple[int, int], factors: Iterable[int], codec: Codec
 ) -> dict[int, Measurement]:
-    """The measurement of a state at each level. It checks y: a host wait for each."""
+    """The measurement of a state at each level."""
     seen = {f: level_operator(measurement, canvas, f, codec) for f in set(factors)}
-    return {f: replace(measurement, operator=operator) for f, operator in seen.items()}
+    return {f: measurement.at(operator) for f, operator in seen.items()}
 
 
 def noised(x: Tensor, std: float, noise: Noise) -> Tensor:

@@ -10,12 +10,12 @@ from node_calls import call, measured
 
 from undegrade.models.prior import MultiResolutionPrior
 from undegrade.nodes.comfyui.wall import repeatable
+from undegrade.pipelines import answers
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.replay import Recording, Recordings, ReplayedPrior, State, launched
 from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
 from undegrade.pipelines.subdaps.sampler import restore
-from undegrade.pipelines.updates import conjugate_gradient
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.update import Surroundings
 
@@ -39,7 +39,7 @@ def updates(name, device, **around):
 def test_samples_that_ended_stay_where_they_are(name, monkeypatch):
     """A recording runs all steps: those after the end change no bit."""
     expected = updates(name, "cpu")
-    monkeypatch.setattr(conjugate_gradient, "recording", lambda: True)
+    monkeypatch.setattr(answers, "recording", lambda: True)
     for a, b in zip(expected, updates(name, "cpu"), strict=True):
         assert torch.equal(a, b)
 
