@@ -12,7 +12,7 @@ work=${WORK:-$(mktemp -d)}
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=${COMPILE_THREADS:-8}
 mkdir -p "$out" "$work"
 left() { echo $((start + seconds - $(date +%s))); }
-reserve=${RESERVE:-55}  # for the last weights, the figures and packing
+reserve=${RESERVE:-65}  # for the last weights, the figures and packing
 options=(--pictures "$pictures" --like "$root/models/embedded/prior_v1.safetensors"
   --widths "${WIDTHS:-96,128,256,384}" --blocks "${BLOCKS:-3}" --side "${SIDE:-128}" --batch "${BATCH:-64}"
   --optimizer muon --rate "${RATE:-0.003}" --warm-up 100 --average 0.999 --precision bf16
