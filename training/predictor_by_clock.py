@@ -48,7 +48,6 @@ def train_predictor(options: PredictorOptions) -> int:
     there = torch.accelerator.is_available()
     device = torch.accelerator.current_accelerator() if there else None
     device = device or torch.device("cpu")
-    torch.backends.cudnn.benchmark = True  # every shape comes again
     pictures = Resident(Path(options.pictures), device)
     predictor = made(options, prior)
     task = PredictorTask(predictor, prior, options, held_out(options))
