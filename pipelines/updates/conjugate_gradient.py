@@ -242,5 +242,4 @@ def dot(u: Tensor, v: Tensor) -> Tensor:
 
 def ratio(numerator: Tensor, denominator: Tensor, running: Tensor) -> Tensor:
     """numerator / denominator where a sample runs, 0 where it ended or underflowed; all (B,)."""
-    running = running & (denominator > 0)
-    return torch.where(running, numerator / torch.where(running, denominator, 1.0), 0.0)
+    return torch.where(running & (denominator > 0), numerator / denominator, 0.0)
