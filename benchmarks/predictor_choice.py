@@ -34,7 +34,7 @@ RUNS = {"1 step": PUBLISHED[1], "2 steps": PUBLISHED[2], "3 steps": PUBLISHED[3]
         "5 steps": PUBLISHED[5], "1 step, start 100": (100,)}  # fmt: skip
 MIXED = (0.25, 0.5, 0.75)
 SCORES = (psnr, ssim, gmsd, sharpness)
-SHOWN, MOST = 8, 24  # pictures of the sheet, of a folder
+SHOWN, MOST = 6, 24  # pictures of the sheet, of a folder
 
 
 def folder_photos(folder: Path) -> tuple[list[str], Tensor]:
@@ -83,12 +83,12 @@ def answers(prior: Any, predictors: dict[str, Any], lr: Tensor) -> dict[str, Ten
 
 
 def sheet(rows: list[Tensor], file: Path) -> None:
-    """A row of pictures, (n, 3, 256, 256), for each; a JPEG of quality 92."""
+    """A row of pictures, (n, 3, 256, 256), for each; a JPEG of quality 86."""
     from PIL import Image
 
     grid = torch.cat([torch.cat(list(row.clamp(-1, 1)), 2) for row in rows], 1)
     pixels = ((grid + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(pixels).save(file, quality=92)
+    Image.fromarray(pixels).save(file, quality=86)
 
 
 def main() -> None:
@@ -131,8 +131,8 @@ def main() -> None:
             header = [f"{kind}, {title}", *(m.__name__ for m in SCORES)]
             print("\n" + pack.table(header, rows), flush=True)
             if title in ("Real-World Degradation, mild", "Real-World Degradation, StableSR"):
-                columns = ["bicubic", *(f"{n}, 1 step" for n in predictors), f"{list(files)[-1]}"
-                           ", 3 steps"]
+                columns = ["bicubic", *(f"{name}, 1 step" for name in files),
+                           f"{list(files)[-1]}, 3 steps"]
                 rows_shown = [torch.stack([*(found[c][b] for c in columns), truth[b]])
                               for b in range(min(SHOWN, len(truth)))]
                 sheet(rows_shown, asked.out / f"{kind}-{title.split()[-1]}.jpg")

@@ -38,11 +38,11 @@ from undegrade.pipelines.tiling import TileGrid
 GRID = TileGrid(256, 256, 64, 32)
 STEPS, BATCH = 12, 64
 WAYS = {  # what it starts from, noise level, share of it that is added, held to, at what scale
-    "bicubic, from 0.4": ("bicubic", 0.4, 0.8, 1.0, 4),
-    "bicubic, from 0.4, held half": ("bicubic", 0.4, 0.8, 0.5, 4),
-    "predictor, from 0.4": ("predictor", 0.4, 0.8, 1.0, 4),
-    "predictor, from 0.1": ("predictor", 0.1, 0.8, 1.0, 4),
-    "predictor, from 0.1, no noise": ("predictor", 0.1, 0.0, 1.0, 4),
+    "bicubic, from 0.4, held": ("bicubic", 0.4, 0.8, 1.0, 4),
+    "bicubic, from 0.4, held by 0.3": ("bicubic", 0.4, 0.8, 0.3, 4),
+    "predictor, from 0.2": ("predictor", 0.2, 0.8, 0.0, 0),
+    "predictor, from 0.1": ("predictor", 0.1, 0.8, 0.0, 0),
+    "predictor, from 0.1, no noise": ("predictor", 0.1, 0.0, 0.0, 0),
     "predictor, from 0.1, colours held": ("predictor", 0.1, 0.8, 0.3, 0),
 }
 
