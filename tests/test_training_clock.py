@@ -6,6 +6,7 @@ from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
+import pretended_device
 import pytest
 import torch
 from PIL import Image
@@ -16,7 +17,7 @@ from undegrade.models.prior import PriorSpec
 from undegrade.models.registry import load_pixel_prior
 from undegrade.models.weights import read_tensors
 from undegrade.pipelines import prior_errors
-from undegrade.training import clock, prior, prior_by_clock, resident
+from undegrade.training import clock, optimizers, prior, prior_by_clock, resident
 from undegrade.training.loop import LoopOptions
 from undegrade.training.prior_files import PriorOptions
 from undegrade.training.synthetic import canvas
@@ -77,6 +78,23 @@ def test_the_loss_is_that_of_the_loop(folder):
     x0 = torch.cat([pictures.crops(g, n, 16, f) for f, n in ((1, 12), (2, 5), (4, 3))])
     weight = (sigma**2 + 0.25) / (0.25 * sigma**2)
     assert float(value) == pytest.approx(float((weight * x0.square().mean((1, 2, 3))).mean()))
+
+
+def test_a_step_asks_nothing_of_the_host(folder):
+    """No number is read from the card and none is sent there, or no graph could hold it."""
+    with pretended_device.pretended() as waits:
+        pictures = resident.Resident(folder, pretended_device.CARD)
+        network = PixelNetwork((8, 12), blocks=1, embedding=24).to(pretended_device.CARD)
+        loss = prior_by_clock.loss_of(prior_of(network), pictures, PriorOptions(batch=6, side=16))
+        generator, parameters = torch.Generator().manual_seed(0), list(network.parameters())
+        rate = torch.full((), 0.01, device=pretended_device.CARD)
+        muon = optimizers.Muon([p for p in parameters if p.ndim > 1], rate)
+        loss(generator)  # finds which pictures are large enough
+        waits.uploads.clear()
+        loss(generator).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        muon.step()
+        assert not waits.uploads and not waits.reads
 
 
 def test_reductions_go_through_the_network_as_one_by_one(draw):
