@@ -128,7 +128,11 @@ def main() -> None:
     results["denoising"] = {title: {} for title in sets}
     results["denoising"]["eight photographs"]["BM3D"] = known_bm3d()
     if given.bm3d and given.held_out:
-        results["denoising"]["second folder"]["BM3D"] = json.loads(given.bm3d.read_text())
+        known = json.loads(given.bm3d.read_text())
+        if all(set(sets["second folder"][0]) == set(figures) for figures in known.values()):
+            results["denoising"]["second folder"]["BM3D"] = known
+        else:
+            print(f"{given.bm3d} has figures of other pictures; BM3D is left out.")
     priors = {path.stem: placed(path, device) for path in given.priors}
 
     def write() -> None:
