@@ -43,5 +43,6 @@ Trajectory = Sequence[Step]
 
 def column(values: Tensor | float, like: Tensor) -> Tensor:
     """(B,) or a number -> (B, 1, 1, 1) of `like`'s dtype and device, to multiply images with."""
-    per_sample = torch.as_tensor(values, dtype=like.dtype, device=like.device).expand(like.shape[0])
+    numbers = torch.as_tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+    per_sample = numbers.expand(like.shape[0])
     return per_sample[:, None, None, None]

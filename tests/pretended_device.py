@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
 CARD, CPU = torch.device("lazy:0"), torch.device("cpu")
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,13 +98,13 @@ class Card(TorchDispatchMode):
         if func.overloadpacket is aten._efficientzerotensor:  # zeros without memory of their own
             func = aten.zeros.default
         packet = func.overloadpacket
-        tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
+        tensors = tensors_of((*args, *kwargs.values()))
         target = placed(func, packet, tensors, args, kwargs)
         if packet in COPIES:
             self.count_copy(packet, args, kwargs, target)
         elif any(isinstance(t, Pretended) for t in tensors):
             self.count_reads(func, packet, args)
-        given, named = tree_map_only(Pretended, lambda t: t.held, (args, kwargs))
+        given, named = held(args), {name: held(value) for name, value in kwargs.items()}
         if "device" in named:
             named = {**named, "device": CPU, "pin_memory": False}
         out = func(*given, **named)
@@ -115,7 +114,7 @@ class Card(TorchDispatchMode):
         """A copy between the two sides."""
         source = args[0] if packet is aten._to_copy else args[1]
         if not isinstance(source, Pretended) and kwargs.get("non_blocking"):
-            return  # from pinned memory, where there is a real card
+            return  # CUDA takes what is pinned, or small, and lets the host go on
         if isinstance(source, Pretended) and target == CPU:
             self.waits.reads[asking()] += 1
         elif not isinstance(source, Pretended) and target == CARD:
@@ -163,15 +162,35 @@ def placed(func, packet, tensors, args, kwargs) -> torch.device:
 
 def adopted(out, target, args, given):
     """The results as the card's, those that were written in place as they came."""
-    came = {id(new): old for old, new in zip(tree_flatten(args)[0], tree_flatten(given)[0],
-                                             strict=True)}  # fmt: skip
+    came = {id(new): old for old, new in zip(tensors_of(args), tensors_of(given), strict=True)}
 
     def adopt(t):
+        if isinstance(t, (list, tuple)):
+            return type(t)(map(adopt, t))
         if not isinstance(t, torch.Tensor) or id(t) in came:
             return came.get(id(t), t) if isinstance(t, torch.Tensor) else t
         return Pretended(t.resolve_conj().resolve_neg()) if target == CARD else t
 
-    return tree_map(adopt, out)
+    return adopt(out)
+
+
+def tensors_of(values) -> list[torch.Tensor]:
+    """Those among an operation's arguments, which are lists of them at most; torch's own walk
+    through them takes several times as long as the rest of this file."""
+    found = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [t for t in value if isinstance(t, torch.Tensor)]
+    return found
+
+
+def held(value):
+    """What the CPU computes with: `Pretended.held` in place of each."""
+    if isinstance(value, Pretended):
+        return value.held
+    return type(value)(map(held, value)) if type(value) in (list, tuple) else value
 
 
 def asking() -> str:

@@ -90,8 +90,9 @@ class FeatureInjection(Options):
     def _shown(self, x0_hat: Tensor, grid: TileGrid, tile: int) -> Tensor:
         """K x0_hat of one tile, (C, tile, tile)."""
         row, place = divmod(tile % grid.count, len(grid.columns))
-        down = enlargement(grid.height, grid.rows[row], grid.tile, self.scale).to(x0_hat)
-        across = enlargement(grid.width, grid.columns[place], grid.tile, self.scale).to(x0_hat)
+        down = enlargement(grid.height, grid.rows[row], grid.tile, self.scale)
+        across = enlargement(grid.width, grid.columns[place], grid.tile, self.scale)
+        down, across = (k.to(x0_hat, non_blocking=True) for k in (down, across))
         return down @ x0_hat @ across.T
 
 

@@ -128,10 +128,10 @@ class RegionRun:
         """One network call, with the injection."""
         regions, task = [self.regions[k] for k in chosen], self.task
         x = torch.stack([r.x for r in regions])
-        z_lr = task.z_lr[chosen]
+        z_lr = torch.stack([task.z_lr[k] for k in chosen])
         nodes = [r.node for r in regions]
         sigma = task.sigmas[nodes]
-        x0_hat = self.denoise(x, sigma.to(x), chosen)
+        x0_hat = self.denoise(x, sigma.to(x, non_blocking=True), chosen)
         check_finite(x0_hat, sigma)
         if self.injection:
             tau = self.policy.threshold / THRESHOLD / len(self.levels)

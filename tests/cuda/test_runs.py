@@ -137,11 +137,10 @@ WAITS = {  # (what is read back, what is sent) in a whole run
         {FINITE: 1, LENGTH: 12, INNER: 9, GIVEN: 1, KEPT: 1},
         {SENT: 1, HALVED: 4, PROBE: 4, "pipelines/tiling.py blend": 8},
     ),
-    "regions": (
+    "regions": (  # two reads a call: whether it is finite, and what the regions gained
         {"pipelines/prediction.py check_finite": 10,
-         "pipelines/adadiffsr/information_gain.py upper": 30, "nodes/images.py given": 1},
-        {"nodes/regions/sampler.py task_of": 2, "pipelines/adadiffsr/sampler.py _evaluate": 20,
-         "pipelines/adadiffsr/injection.py _shown": 40, "pipelines/step.py column": 10},
+         "pipelines/adadiffsr/information_gain.py __call__": 10, "nodes/images.py given": 1},
+        {"nodes/regions/sampler.py task_of": 2},
     ),
     "inversion": (
         {FINITE: 1, "nodes/inversion/sampler.py enlarge": 1,
