@@ -103,8 +103,10 @@ class Streams:
 
 
 def empty(like: Tensor) -> Tensor:
-    """Memory of the host for values of like's shape; CUDA reads it while the host goes on."""
-    return torch.empty(like.shape, pin_memory=like.is_cuda)
+    """Memory of the host for values of like's shape; CUDA reads it while the host goes on. Made
+    outside of inference mode, which belongs to a thread: others write here."""
+    with torch.inference_mode(False):
+        return torch.empty(like.shape, pin_memory=like.is_cuda)
 
 
 def parts(row: Tensor) -> Iterator[Tensor]:

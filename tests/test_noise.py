@@ -67,12 +67,13 @@ def test_negative_and_huge_seeds_are_folded_into_the_interval():
     assert torch.equal(drawn([-1])[0], drawn([2**64 - 1])[0])
 
 
-def test_what_is_drawn_ahead_for_a_card_changes_no_number(monkeypatch):
+@pytest.mark.parametrize("inference", [False, True])
+def test_what_is_drawn_ahead_for_a_card_changes_no_number(inference, monkeypatch):
     shapes = [SHAPES[k] for k in (0, 0, 1, 0, 2, 2, 2, 3)]
     noise = per_sample_noise([5, 11])
     expected = [noise(torch.empty(2, *shape)) for shape in shapes]
     monkeypatch.setattr(module, "SMALL", 5)
-    with pretended_device.pretended():
+    with torch.inference_mode(inference), pretended_device.pretended():
         noise = per_sample_noise([5, 11])
         for shape, numbers in zip(shapes, expected, strict=True):
             found = noise(torch.empty(2, *shape, device=pretended_device.CARD))
@@ -81,14 +82,15 @@ def test_what_is_drawn_ahead_for_a_card_changes_no_number(monkeypatch):
 
 @pytest.mark.parametrize("count", [31, 32, 33, 50, 79])
 def test_parts_drawn_by_several_threads_are_the_whole(count, monkeypatch):
-    def drawn_twice(threads):
+    def drawn_twice(threads, inference=False):
         monkeypatch.setattr(module, "THREADS", threads)
         noise = per_sample_noise([5, 11])
-        return [noise(torch.empty(2, 1, 1, count)) for _ in range(2)]
+        with torch.inference_mode(inference):  # which other threads are not in
+            return [noise(torch.empty(2, 1, 1, count)) for _ in range(2)]
 
     monkeypatch.setattr(module, "PART", 16)
-    for together, apart in zip(drawn_twice(1), drawn_twice(3), strict=True):
-        assert torch.equal(together, apart)
+    for drawn_ in zip(drawn_twice(1), drawn_twice(3), drawn_twice(3, True), strict=True):
+        assert torch.equal(drawn_[0], drawn_[1]) and torch.equal(drawn_[0], drawn_[2])
 
 
 def test_wrong_number_of_seeds():
