@@ -36,7 +36,7 @@ def describe(cls: type) -> dict[str, tuple[Any, Option]]:
     return {f.name: (f.default, f.metadata["option"]) for f in declared}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Options:
     """Base of frozen option dataclasses: checks every declared field when one is made.
 

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+from every_operator import OPERATORS
 from node_calls import call, measured, photo
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -120,6 +121,13 @@ def test_a_run_that_is_played_back_gives_the_same_bits_twice(task, prior, traced
     assert PLAYED["MultiResolutionPrior", False] > PLAYED["MultiResolutionPrior", True] > 0
     assert PLAYED["WatchedOperator", False] + PLAYED["Compose", False] > 0
     assert len(CLOSED) == 2 and not any(recordings.known for recordings in CLOSED)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_recording_is_not_taken_for_another_operators(name):
+    """What is recorded is known by its operator, and there are two of most kinds in one chain."""
+    one, another = OPERATORS[name](), OPERATORS[name]()
+    assert one == one and one != another and len({one, another}) == 2
 
 
 def test_half_precision_and_another_size_in_one_process(prior, traced, monkeypatch):

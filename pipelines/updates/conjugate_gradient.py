@@ -178,13 +178,14 @@ def fletcher_reeves(
         g = pullback(r)  # -grad F(x0_hat); the prior's term is zero at the start
         d = s = g if p is None else g / p
         gs = dot(g, s)
-        enough, ended = gs * tolerance**2, Ended()
+        enough, ended, zero = gs * tolerance**2, Ended(), gs.new_zeros(())
         for j in range(iterations):
             running = gs > enough
             if ended(running):
                 break
             omega = operator.jvp(z, d)
-            a = ratio(dot(g, d), rho * dot(d, d) + dot(omega, omega), running)
+            curvature = rho * dot(d, d) + dot(omega, omega)  # which may underflow
+            a = torch.where(running & (curvature > 0), dot(g, d) / curvature, zero)
             z = z + column(a, z) * d
             if j == iterations - 1:
                 break
@@ -192,7 +193,7 @@ def fletcher_reeves(
             g = pullback(r) - rho * (z - x0_hat)
             s = g if p is None else g / p
             gs, gs_before = dot(g, s), gs
-            d = s + column(ratio(gs, gs_before, running), z) * d
+            d = s + column(torch.where(running, gs / gs_before, zero), z) * d
     return z
 
 
@@ -235,11 +236,9 @@ def dot(u: Tensor, v: Tensor) -> Tensor:
     `ALIGNED`: it reads as many bytes at a time.
     """
     if u.is_cuda and u[0].numel() * u.element_size() % ALIGNED == 0:
-        return torch.stack([products.sum() for products in (u * v).flatten(1)])
+        products, found = (u * v).flatten(1), u.new_empty(len(u))
+        for row, place in zip(products, found, strict=True):
+            torch.sum(row, 0, out=place)
+        return found
     pairs = zip(u.flatten(1), v.flatten(1), strict=True)
     return torch.stack([(a * b).sum() for a, b in pairs])
-
-
-def ratio(numerator: Tensor, denominator: Tensor, running: Tensor) -> Tensor:
-    """numerator / denominator where a sample runs, 0 where it ended or underflowed; all (B,)."""
-    return torch.where(running & (denominator > 0), numerator / denominator, 0.0)

@@ -12,7 +12,7 @@ from undegrade.models.prior import MultiResolutionPrior
 from undegrade.nodes.comfyui import host, recorded
 from undegrade.nodes.comfyui.wall import repeatable
 from undegrade.pipelines import replay
-from undegrade.pipelines.replay import Recording, Recordings, State
+from undegrade.pipelines.replay import Recording, Recordings, State, recording
 from undegrade.pipelines.updates.conjugate_gradient import dot
 
 pytestmark = pytest.mark.cuda
@@ -116,11 +116,15 @@ def test_a_run_leaves_no_memory_behind(records):
 
 
 def test_an_interrupt_amid_a_run_leaves_the_card_as_it_was(records, monkeypatch):
-    prior = call("UndegradeLoadPixelPrior")[0]
-    expected = restored(prior=prior)
+    prior, m = call("UndegradeLoadPixelPrior")[0], three("UndegradeMotionBlur")
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "check_interrupted", lambda: asked.append(recording()))
+        expected = restored(prior=prior, m=m)
+    assert True in asked and len(asked) > 40
     before = left_on_the_card()
 
-    for stop in (3, 25, 40):  # in an update's recording, and while things are played back
+    for stop in (3, asked.index(True), len(asked) // 2, len(asked) - 3):
         left = iter(range(stop))
 
         def interrupted(left=left):
@@ -130,10 +134,10 @@ def test_an_interrupt_amid_a_run_leaves_the_card_as_it_was(records, monkeypatch)
         with monkeypatch.context() as patch:
             patch.setattr(host, "check_interrupted", interrupted)
             with pytest.raises(Cancelled):
-                restored(prior=prior)
+                restored(prior=prior, m=m)
         assert left_on_the_card() <= before
         torch.randn(3, device="cuda")  # refused while a generator counts as a graph's
-    assert torch.equal(restored(prior=prior), expected)
+    assert torch.equal(restored(prior=prior, m=m), expected)
 
 
 def test_a_hook_is_called_for_every_step(records):

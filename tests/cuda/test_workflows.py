@@ -9,6 +9,7 @@ from undegrade.headless.cli import main
 
 OURS = [p for p in WORKFLOWS if p.stem not in NEEDS_WEIGHTS and not needs_comfyui(p)]
 SIZE = (48, 40)  # width, height
+BRIGHTER = {("demo_uncertainty_map", "ComfyUI_00002_.png"): 10}  # maps, times what they show
 
 
 def pictures(path, folder):
@@ -39,6 +40,6 @@ def test_a_workflow_gives_the_same(path, cuda, use, tmp_path):
     result = pictures(path, tmp_path / "card")
     assert expected.keys() == result.keys() and expected
     for name, picture in expected.items():
-        apart = (picture - result[name]) / 255
+        apart = (picture - result[name]) / 255 / BRIGHTER.get((path.stem, name.name), 1)
         least = -4 if "UndegradeJPEG" in path.read_text() else -4.6
         assert apart.square().mean() < 10**least, name
