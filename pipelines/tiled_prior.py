@@ -77,8 +77,10 @@ class TileOptions(Options):
 
 @dataclass
 class Budget:
-    """What was learnt of a network's memory: bytes of a tile, and how many are too many."""
+    """What was learnt of a network's memory: whether it was called before, bytes of a tile, and how
+    many are too many."""
 
+    called: bool = False
     bytes_per_tile: float | None = None
     limit: int | None = None
 
@@ -88,8 +90,9 @@ class TiledPrior:
     """A prior for states of any height and width, made of its own tiles.
 
     tiles_per_call: the most tiles in one network call; tiles of all samples of a batch are taken
-    together. 0 is automatic: on CUDA the first call has one tile and is measured, and later ones
-    fill 0.7 of the memory then free; elsewhere calls have one tile, which needs the least memory.
+    together. 0 is automatic: on CUDA two calls have one tile, of which the second is measured, and
+    later ones fill 0.7 of the memory then free; elsewhere calls have one tile, which needs the
+    least memory.
     When the GPU runs out of memory the number is halved, and stays so; with one tile the error is
     passed on. The result does not depend on it.
 
@@ -160,9 +163,11 @@ class TiledPrior:
         return None
 
     def call(self, tiles: Tensor, sigmas: Tensor, factor: int) -> Tensor:
-        """A network call; the first of the automatic ones on CUDA is measured."""
-        device = tiles.device
-        if self.tiles_per_call or self.budget.bytes_per_tile or device.type != "cuda":
+        """A network call; the second of the automatic ones on CUDA is measured, as weights may come
+        to the card with the first."""
+        device, (called, self.budget.called) = tiles.device, (self.budget.called, True)
+        known = self.tiles_per_call or self.budget.bytes_per_tile
+        if known or not called or device.type != "cuda":
             return self.prior.denoise(tiles, sigmas, factor)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

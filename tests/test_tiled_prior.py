@@ -185,7 +185,7 @@ def test_one_tile_that_does_not_fit_is_an_error(draw):
 def test_automatic_calls_fill_the_free_memory_of_the_gpu(monkeypatch):
     prior, gpu = tiled(Recording()), torch.device("cuda")
     monkeypatch.setattr(tiled_prior, "free_memory", lambda device: 1000)
-    assert prior.most(gpu) == 1, "the first call is measured"
+    assert prior.most(gpu) == 1, "the first calls are measured"
     prior.budget.bytes_per_tile = 100.0
     assert prior.most(gpu) == 7
     prior.budget.limit = 5

@@ -57,6 +57,36 @@ def test_out_of_memory_is_answered_by_halving(card, draw):
     assert Small.seen[:4] == (8, 4, 2, 2) and max(Small.seen[2:]) == 2
 
 
+class Loading(GaussianPrior):
+    """A network whose weights, of 900 bytes, come to the card with its first call; a tile is 7."""
+
+    held, peak = 0, 0
+
+    def denoise(self, x, sigma, factor=1):
+        type(self).held, type(self).peak = 900, 900 + 7 * len(x)
+        return x
+
+
+class OnTheCard:
+    """Tiles, as far as they are looked at."""
+
+    device = torch.device("cuda")
+
+    def __len__(self):
+        return 1
+
+
+def test_weights_that_come_with_the_first_call_are_not_taken_for_a_tiles(monkeypatch):
+    network = Loading()
+    prior = TiledPrior(network, TileOptions(tile=32, overlap=16))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: network.held)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: network.peak)
+    for expected in (None, 7, 7):
+        prior.call(OnTheCard(), torch.ones(1), 1)
+        assert prior.budget.bytes_per_tile == expected
+
+
 @pytest.mark.cuda
 def test_a_card_that_is_full_is_answered_by_halving(cuda, use):
     """Memory for a few tiles only: the picture is the one of single tiles."""
