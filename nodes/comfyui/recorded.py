@@ -19,7 +19,8 @@ from .model_weights import dynamic
 from .placed_networks import PATCHER
 
 SWITCH = "UNDEGRADE_CUDA_GRAPHS"  # "0" turns recordings off, "1" on where they were not tried
-TRIED = "native"  # of torch's allocators, on NVIDIA's cards
+TRIED = "native"  # of torch's allocators, on NVIDIA's cards; under the other a recording that
+# fails ends the process
 
 
 def wanted(device: torch.device) -> bool:
