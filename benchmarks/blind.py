@@ -191,6 +191,18 @@ def summary(rows: list[dict]) -> dict[str, float]:
             "median seconds": float(np.median(of("seconds")))}
 
 
+def by_kernel(rows: list[dict]) -> str:
+    """The summary's figures for every kind of kernel and noise level, as a table in Markdown."""
+    kinds = sorted({(row["kernel"].rstrip("0123456789."), row["noise"]) for row in rows})
+    lines = ["|kernel, noise|cases|behind, dB|correlation|ratio under 3|worse|", "|---" * 6 + "|"]
+    for kind, noise in kinds:
+        s = summary([row for row in rows if row["noise"] == noise and kind in row["kernel"]])
+        _, behind, ratio, corr, worse, _ = s.values()
+        figures = kind, noise, s["cases"], f"{behind:.1f}", f"{corr:.2f}", f"{ratio:.0f} %", worse
+        lines.append("|{}, {:g}|{}|{}|{}|{}|{}|".format(*figures))
+    return "\n".join(lines)
+
+
 def cases_of(options: argparse.Namespace, names: list[str]) -> list[tuple[str, str, float]]:
     """(photograph, kernel, noise level) of every case that is asked for."""
     if options.few:
@@ -231,6 +243,7 @@ def main() -> None:
             pack.write_results(options.name, {"summary": summary(rows), "cases": rows})
     print(", ".join(rows[0]))
     print("\n".join(f"{k}: {v:.3g}" for k, v in summary(rows).items()))
+    print(by_kernel(rows))
 
 
 if __name__ == "__main__":
