@@ -5,7 +5,10 @@
 Degradations and scores of `predictor_scores.py`, on the eight photographs and on the centres of a
 folder's pictures, reduced to 256x256, by 1, 2, 3 and 5 published steps. Mixtures have weights
 (1 - t) a + t b, which makes sense where b went on from a. Runs on a card where there is one. Writes
-<out>/scores.json, after every degradation, and <out>/sheet.jpg.
+<out>/scores.json, after every degradation, and a sheet for two of them. Or the mixture that is to
+ship, and nothing else (`predictor_scores.py --write` adds its scores):
+
+    python benchmarks/predictor_choice.py a.safetensors b.safetensors --mix 0.1 out.safetensors
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 
 import pack
 import torch
+import torch.nn.functional as F
 from photos import EVALUATION, SIDE, photos
 from predictor_scores import DEGRADATIONS, SEED, sharpness
 from torch import Tensor
@@ -25,6 +29,7 @@ from torch import Tensor
 from undegrade.models.noise_table import stable_diffusion_sigmas
 from undegrade.models.predictors import BUILT_IN_PREDICTOR, load_noise_predictor
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
+from undegrade.models.weights import read_tensors
 from undegrade.pipelines.invsr.sampler import Start, bicubic, invert, schedule_at
 from undegrade.pipelines.invsr.steps import PUBLISHED
 from undegrade.pipelines.metrics import gmsd, psnr, ssim
@@ -32,9 +37,19 @@ from undegrade.pipelines.noise import per_sample_noise
 
 RUNS = {"1 step": PUBLISHED[1], "2 steps": PUBLISHED[2], "3 steps": PUBLISHED[3],
         "5 steps": PUBLISHED[5], "1 step, start 100": (100,)}  # fmt: skip
-MIXED = (0.25, 0.5, 0.75)
-SCORES = (psnr, ssim, gmsd, sharpness)
+MIXED = (0.1, 0.25, 0.5, 0.75)
 SHOWN, MOST = 6, 24  # pictures of the sheet, of a folder
+
+
+def lattice(x: Tensor, truth: Tensor) -> Tensor:
+    """What repeats with period 4, the screen door, as a deviation of 255; blocks of 32x32. (B,)"""
+    grey = x.mean(1, keepdim=True) * 127.5
+    detail = grey - F.avg_pool2d(F.pad(grey, (2, 1, 2, 1), mode="replicate"), 4, 1)
+    blocks = F.unfold(detail, 32, stride=32).view(len(x), 8, 4, 8, 4, -1)
+    return blocks.mean((1, 3)).square().mean((1, 2)).sqrt().mean(1)
+
+
+SCORES = (psnr, ssim, gmsd, sharpness, lattice)
 
 
 def folder_photos(folder: Path) -> tuple[list[str], Tensor]:
@@ -60,6 +75,27 @@ def mixture(a: Any, b: Any, t: float) -> Any:
         for weight, other in pairs:
             weight.lerp_(other, t)
     return mixed
+
+
+def write_mixture(first: Path, second: Path, t: float, out: Path) -> None:
+    """The mixture of two runs on the listed photographs, in float16, with what both of them say."""
+    from safetensors.torch import save_file
+
+    (a, said), (b, later) = read_tensors(first), read_tensors(second)
+    mixed = {name: a[name].float().lerp(b[name].float(), t).half() for name in a}
+    metadata = {
+        **{key: said[key] for key in ("kind", "license", "prior", "sigmas", "degradation")},
+        **{key: f"{said[key]} + {later[key]}" for key in ("steps", "samples")},
+        "versions": f"{later['versions']}, NVIDIA H100",
+        "seed": f"{said['seed']}, then {later['seed']}",
+        "command": f"{said['command']}; then {later['command']}; then python benchmarks/"
+        f"predictor_choice.py a.safetensors b.safetensors --mix {t:g} predictor.safetensors",
+        "mixture": f"{1 - t:g} of the weights of the first run, {t:g} of the second's",
+        "data": "400 photographs of training/photographs.csv, packed by training/pack.py; the "
+        "first run begins with predictor_v2, of 171 of them and of drawn canvases",
+        "photographs": "public domain, CC0 or CC BY; authors in training/photographs.csv",
+    }
+    save_file(mixed, str(out), metadata)
 
 
 def restored(prior: Any, predictor: Any, lr: Tensor, times: tuple[int, ...]) -> Tensor:
@@ -98,7 +134,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--out", type=Path, default=Path("output"))
     parser.add_argument("--few", type=int, default=0, help="only so many pictures a set")
+    parser.add_argument("--mix", nargs=2, metavar=("T", "FILE"), help="write a mixture")
     asked = parser.parse_args()
+    if asked.mix:
+        write_mixture(*asked.predictors, float(asked.mix[0]), Path(asked.mix[1]))
+        return
     asked.out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prior = load_pixel_prior(BUILT_IN)

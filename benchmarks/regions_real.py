@@ -5,7 +5,7 @@ workflow did at first: the enlarged picture, from noise of 0.4, predictions held
 "predictor" starts from what the noise predictor makes in one step. Twelve steps for every tile: who
 skips steps comes out a few hundredths of a dB below (`regions.py`).
 
-Run: python benchmarks/regions_real.py [--predictor FILE] [--photos coffee ..] [--name results].
+Run: python benchmarks/regions_real.py [--predictor FILE] [--photos coffee ..] [--ways "as .."]
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ WAYS = {  # what it starts from, noise level, share of it that is added, held to
     "predictor, from 0.1": ("predictor", 0.1, 0.8, 0.0, 0),
     "predictor, from 0.1, no noise": ("predictor", 0.1, 0.0, 0.0, 0),
     "predictor, from 0.1, colours held": ("predictor", 0.1, 0.8, 0.3, 0),
+    "as the workflows": ("predictor", 0.1, 0.0, 0.3, 0),
 }
 
 
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--predictor", type=Path, default=BUILT_IN_PREDICTOR)
     parser.add_argument("--photos", nargs="+", default=EVALUATION, choices=EVALUATION)
     parser.add_argument("--degradations", nargs="+", default=list(DEGRADATIONS))
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--name", default="regions_real")
     asked = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -82,8 +84,8 @@ def main() -> None:
             lr = DEGRADATIONS[title](truth.cpu()).to(device)
             starts = {"bicubic": bicubic(lr, 4), "predictor": restored(prior, predictor, lr,
                                                                        PUBLISHED[1])}
-            found = {**starts, **{way: regions(prior, starts[first], *rest)
-                                  for way, (first, *rest) in WAYS.items()}}
+            found = {**starts, **{way: regions(prior, starts[WAYS[way][0]], *WAYS[way][1:])
+                                  for way in asked.ways}}
             figures[title] = {
                 way: {m.__name__: m(x, truth).tolist() for m in (psnr, gmsd, sharpness)}
                 for way, x in found.items()

@@ -105,15 +105,16 @@ def test_metadata_says_how_it_was_made():
     _, said = read_tensors(BUILT_IN_PREDICTOR)
     assert said["license"] == "MIT" and said["prior"] == BUILT_IN.name
     assert said["command"].startswith("python training noise_predictor")
-    assert "171 photographs of training/photographs.csv" in said["data"]
-    assert "public domain, CC0 or CC BY" in said["photographs"] and int(said["samples"]) > 10_000
+    assert "400 photographs of training/photographs.csv" in said["data"]
+    assert "public domain, CC0 or CC BY" in said["photographs"] and "0.1" in said["mixture"]
+    assert sum(int(n) for n in said["samples"].split(" + ")) > 400_000
     assert json.loads(said["scores"])
     assert not any(mark in text for text in said.values() for mark in ("/tmp", "/home", "/root"))
 
 
 @pytest.mark.parametrize(
     ("sigma", "least", "over_control"),
-    [(0.15, 0.08, 0.1), (0.25, 0.1, 0.2), (0.4, 0.1, 0.4), (0.7, -0.1, 0.6)],
+    [(0.15, 0.9, 0.9), (0.25, 0.9, 1.1), (0.4, 0.9, 1.4), (0.7, 0.9, 1.9)],
 )
 def test_it_gains_over_bicubic_on_a_photograph(shipped, sigma, least, over_control):
     """In dB, the mean of four degradations; the control starts from noise nobody predicted."""

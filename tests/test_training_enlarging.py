@@ -191,14 +191,14 @@ def test_what_counts_falls_and_rises_with_the_gain(draw):
 
 def test_a_grown_predictor_does_what_the_small_one_did(draw):
     network = load_noise_predictor(BUILT_IN_PREDICTOR).network
-    larger = grown_predictor.grown(network, (56, 80, 120), 3)
-    y, level = draw(2, 3, 16, 16), torch.tensor([0.2, 0.6]).log()
+    larger = grown_predictor.grown(network, (96, 136, 160), 4)
+    y, level = draw(2, 3, 16, 16).double(), torch.tensor([0.2, 0.6]).double().log()
     with torch.no_grad():
-        for a, b in zip(network(y, level), larger(y, level), strict=True):
-            assert torch.allclose(a, b, atol=1e-4)
-    assert len(larger.mid) == 3 and larger.enc[0][2].a.weight.abs().max() > 0
-    with pytest.raises(ValueError, match="cannot become 40,80,112 with 3"):
-        grown_predictor.grown(network, (40, 80, 112), 3)
+        for a, b in zip(network.double()(y, level), larger.double()(y, level), strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+    assert len(larger.mid) == 4 and larger.enc[0][3].a.weight.abs().max() > 0
+    with pytest.raises(ValueError, match="cannot become 88,128,160 with 3"):
+        grown_predictor.grown(network, (88, 128, 160), 3)
 
 
 def test_a_run_by_the_clock(tmp_path, monkeypatch, capsys):
