@@ -36,7 +36,7 @@ from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 
 DPIR_GRID = {"calls": (8, 16, 24), "start": (49 / 255, 0.5, 1.0), "weight": (1.0, 4.0, 10.0)}
-DIFFPIR_GRID = {"calls": (50, 100), "zeta": (0.1, 0.5, 1.0), "weight": (7.0, 20.0, 60.0)}
+DIFFPIR_GRID = {"calls": (50, 100), "zeta": (0.1, 0.5, 1.0), "weight": (1.0, 2.0, 3.0, 7.0)}
 
 
 def denoiser(prior: Prior) -> torch.nn.Module:
