@@ -85,9 +85,10 @@ def test_it_finishes_with_the_pictures_of_the_command(
 
 
 def assert_reports(run, prompt):
-    """Every sampler moved its bar to the end, and showed what it had where it had several steps."""
+    """Every sampler moved its bar to the end, and showed what it had where it had several steps;
+    but for one whose result ComfyUI had from an earlier workflow with the same node."""
     for node_id, node in prompt.items():
-        if node["class_type"] in SAMPLERS:
+        if node["class_type"] in SAMPLERS and node_id not in run.cached:
             steps = run.progress(node_id)
             assert steps and steps[-1][0] == steps[-1][1], (node, steps)
             shown = [known for known, _ in run.previews if known["node_id"] == node_id]
