@@ -10,10 +10,8 @@ so it is not resumed, and no two of them end in the same bits.
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 
 from .loop import LONGEST_GRADIENT, LoopOptions
 from .optimizers import optimizers
+from .stopping import stop_asked
 
 LAUNCHES = ("auto", "compiled", "captured", "plain")
 TRIED = 3  # steps before a graph is captured
@@ -44,6 +43,12 @@ class Work:
     validate: Callable[[nn.Module], dict[str, float]]
     write: Callable[[nn.Module, dict[str, float], int], None]
     repeated: type[nn.Module]
+
+
+def device_there() -> torch.device:
+    """The card, or the CPU where there is none."""
+    card = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return card or torch.device("cpu")
 
 
 class Stepper:
@@ -220,16 +225,3 @@ def told(done: int, seconds: float, speed: float, losses: list, scores: dict[str
 def said(text: str) -> None:
     """To the log, at once."""
     print(text, flush=True)  # noqa: T201
-
-
-@contextmanager
-def stop_asked() -> Iterator[list[int]]:
-    """A list that is no longer empty once SIGINT or SIGTERM came."""
-    came: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, lambda number, _: came.append(number)) for kind in kinds}
-    try:
-        yield came
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

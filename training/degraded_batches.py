@@ -36,7 +36,7 @@ from ..pipelines.operators.jpeg_blocks import CHROMINANCE, COLOURS, LUMINANCE, S
 from .drawn_kernels import Draws, blur_kernels, filtered, sinc_kernels
 
 CUBIC = -0.75  # of torch's bicubic resizing
-GREY = (0.299, 0.587, 0.114)
+GREY = COLOURS[0]
 MACRO = 16  # pixels: two blocks, since colour is stored at half resolution
 
 

@@ -6,13 +6,10 @@ that ends them starts from zeros.
 
 from __future__ import annotations
 
-import torch
-
 from ..models.pixel_predictor import PixelPredictorNetwork
-from .widening import _place
+from .widening import continue_from
 
 
-@torch.no_grad()
 def grown(
     network: PixelPredictorNetwork, widths: tuple[int, ...], blocks: int
 ) -> PixelPredictorNetwork:
@@ -30,15 +27,5 @@ def grown(
             "numbers, none of them smaller."
         )
     larger = PixelPredictorNetwork(widths, blocks, network.level[2].out_features)  # type: ignore[arg-type]
-    known = network.state_dict()
-    for name, weight in larger.state_dict().items():
-        kind = name.split(".")[-2]
-        if name not in known:  # of a new block
-            if kind == "b":
-                weight.zero_()
-        elif kind == "e":  # one half is the scale, the other the shift
-            for half, now in zip(weight.chunk(2), known[name].chunk(2), strict=True):
-                _place(half, now)
-        else:
-            _place(weight, known[name])
+    continue_from(larger, network)
     return larger

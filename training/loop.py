@@ -12,7 +12,6 @@ beside and renamed, so that a checkpoint is whole or not there.
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from ..pipelines.options import Options, option
 from .optimizers import optimizers, rate_at, set_rate
 from .record import Metrics, save_pictures
+from .stopping import stop_asked
 
 PRECISIONS = ("no", "bf16")
 OPTIMIZERS = ("adamw", "muon")
@@ -234,17 +234,11 @@ def averaged(average: Any, parameters: list) -> Iterator[None]:
 
 @contextmanager
 def asked_to_stop(accelerator: Accelerator) -> Iterator[Any]:
-    """A function that tells whether SIGINT or SIGTERM came since, to any of the processes."""
-    came: list[int] = []
+    """A function that tells whether `stop_asked` was, of any of the processes."""
+    with stop_asked() as came:
 
-    def asked() -> bool:
-        each: Any = accelerator.reduce(torch.tensor(len(came), device=accelerator.device))
-        return bool(each > 0)
+        def asked() -> bool:
+            each: Any = accelerator.reduce(torch.tensor(len(came), device=accelerator.device))
+            return bool(each > 0)
 
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = {kind: signal.signal(kind, lambda number, _: came.append(number)) for kind in kinds}
-    try:
         yield asked
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -19,18 +18,16 @@ from ..models.pixel import PixelPrior
 from ..pipelines.degradation.real_world import RealWorldDegradation, degrade
 from ..pipelines.invsr.sampler import bicubic
 from ..pipelines.metrics import gmsd, psnr
-from .clock import Work, train_by_clock
+from .clock import Work, device_there, train_by_clock
 from .command import read_prior
-from .data import pictures_below
 from .degraded_batches import DegradedBatches
 from .distances import sobel
 from .inversion_loss import SCALE, PredictorTask
 from .predictor_files import MIXTURE, STRENGTHS, PredictorOptions, made, write_predictor
-from .resident import Resident
+from .resident import SHOWN_SIDE, Resident, middles, some_of
 
 FACTORS = (1, 2)  # half of the crops come from pictures reduced by 2, which are sharper
 JUDGED = (0.342, 0.569)  # start levels of the validation
-SHOWN, SHOWN_SIDE = 12, 256  # its pictures, and their sides
 
 
 def train_predictor(options: PredictorOptions) -> int:
@@ -45,9 +42,7 @@ def train_predictor(options: PredictorOptions) -> int:
     prior = read_prior(options.prior, options.prompt)
     if not isinstance(prior, PixelPrior):
         raise ValueError(f"{prior.spec.name} is no pixel prior of the pack; leave minutes out.")
-    there = torch.accelerator.is_available()
-    device = torch.accelerator.current_accelerator() if there else None
-    device = device or torch.device("cpu")
+    device = device_there()
     pictures = Resident(Path(options.pictures), device)
     predictor = made(options, prior)
     task = PredictorTask(predictor, prior, options, held_out(options))
@@ -94,21 +89,8 @@ def pairs_of(pictures: Resident, options: PredictorOptions) -> Any:
 
 def held_out(options: PredictorOptions) -> tuple[Tensor, Tensor]:
     """Middles of the pictures to validate on, and what mild and StableSR make of them."""
-    from PIL import Image
-
     folder = Path(options.held_out or options.pictures)
-    files = pictures_below(folder)
-    middles = []
-    for file in files[:: max(1, len(files) // SHOWN)][:SHOWN]:
-        with Image.open(file) as image:
-            pixels = np.array(image.convert("RGB"))
-        side = min(SHOWN_SIDE, 2 * options.side)
-        top, left = ((n - side) // 2 for n in pixels.shape[:2])
-        if min(top, left) >= 0:
-            middles.append(torch.from_numpy(pixels[top : top + side, left : left + side]))
-    if not middles:
-        raise ValueError(f"{folder} has no picture of {2 * options.side} pixels a side.")
-    high = torch.stack(middles).permute(0, 3, 1, 2).float() / 127.5 - 1
+    high = middles(some_of(folder), min(SHOWN_SIDE, 2 * options.side), folder)
     seeds = range(len(high))
     low = [degrade(high, RealWorldDegradation(name), seeds) for name in STRENGTHS]
     return torch.cat(low), high.repeat(2, 1, 1, 1)

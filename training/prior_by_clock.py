@@ -23,15 +23,14 @@ from ..models.pixel import Block, PixelPrior
 from ..pipelines.metrics import psnr
 from ..pipelines.noise import per_sample_noise
 from ..pipelines.step import column
-from .clock import Work, said, train_by_clock
-from .data import pictures_below, stream
+from .clock import Work, device_there, said, train_by_clock
+from .data import stream
 from .prior_files import FACTORS, PriorOptions, made, write_prior
 from .prior_loss import CALMER, FACTOR_ODDS, OF_255, OFTEN, OFTEN_ODDS, SELDOM, SIGMA_DATA
-from .resident import Resident
+from .resident import SHOWN_SIDE, Resident, middles, some_of
 from .synthetic import canvas
 
 MIDDLE, MIDDLE_ODDS = (0.08, 0.5), 0.5  # sigma, and its share of unreduced pictures
-SHOWN, SHOWN_SIDE = 12, 256  # pictures of the validation, their sides
 CANVAS_SIDE = 512
 UNSEEN = 1  # added to the seed of the canvases that are validated on
 
@@ -51,8 +50,7 @@ def train_prior(options: PriorOptions) -> int:
         raise ValueError(f"{options.like} cannot be trained by the clock; leave minutes out.")
     drawn = canvases(options.canvases, options.seed) if options.drawn else None
     held_out = held_out_pictures(options)
-    card = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = card or torch.device("cpu")
+    device = device_there()
     held_out = held_out.to(device)
     pictures = Resident(Path(options.pictures), device, drawn, options.drawn)
     prior.network.to(device, memory_format=torch.channels_last).requires_grad_(True)  # type: ignore[call-overload]
@@ -132,23 +130,9 @@ def denoised_psnr(prior: PixelPrior, x0: Tensor) -> dict[str, float]:
 
 def held_out_pictures(options: PriorOptions) -> Tensor:
     """Middles of the pictures to validate on, or of canvases of another seed, in [-1, 1]."""
-    side = min(SHOWN_SIDE, 2 * options.side)
-    if options.held_out:
-        from PIL import Image
-
-        files = pictures_below(Path(options.held_out))
-        chosen = files[:: max(1, len(files) // SHOWN)][:SHOWN]
-        found = [np.array(Image.open(file).convert("RGB")) for file in chosen]
-    else:
-        found = list(canvases(4, options.seed + UNSEEN))
-    middles = []
-    for pixels in found:
-        top, left = ((n - side) // 2 for n in pixels.shape[:2])
-        if min(top, left) >= 0:
-            middles.append(pixels[top : top + side, left : left + side])
-    if not middles:
-        raise ValueError(f"{options.held_out} has no picture of {side} pixels a side.")
-    return torch.from_numpy(np.stack(middles)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    folder = Path(options.held_out)
+    shown = some_of(folder) if options.held_out else canvases(4, options.seed + UNSEEN)
+    return middles(list(shown), min(SHOWN_SIDE, 2 * options.side), folder)
 
 
 def canvases(count: int, seed: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from torch import Tensor
 from .data import ENDINGS, GREY, REDUCTION_ODDS, REDUCTIONS, pictures_below
 
 FACTORS = (1, 2, 4)
+SHOWN, SHOWN_SIDE = 12, 256  # pictures of a validation, and their sides
 TOTALS = tuple(sorted({f * r for f in FACTORS for r in REDUCTIONS}))  # reductions that are kept
 PERMUTED, OTHERWISE = 0.3, 0.5  # shares with other colours; with each of the changes below
 SATURATION, CONTRAST, GAMMA = (0.3, 1.2), (0.6, 1.2), (0.7, 1.4)
@@ -140,6 +141,27 @@ def _below(share: Tensor, end: Tensor | int) -> Tensor:
     """Whole numbers from 0 to end - 1, of shares in [0, 1)."""
     whole = (share * end).long()
     return whole.clamp(max=end - 1)  # a share of nearly 1 may be rounded up
+
+
+def some_of(folder: Path) -> list[np.ndarray]:
+    """Up to `SHOWN` of a folder's pictures, (H, W, 3) uint8, to validate on."""
+    files = pictures_below(folder)
+    return _read(files[:: max(1, len(files) // SHOWN)][:SHOWN])
+
+
+def middles(pictures: Sequence[np.ndarray], side: int, folder: Path) -> Tensor:
+    """The middles of those that are large enough, (B, 3, side, side) in [-1, 1].
+
+    Raises `ValueError` where none is, which names the folder.
+    """
+    found = []
+    for pixels in pictures:
+        top, left = ((n - side) // 2 for n in pixels.shape[:2])
+        if min(top, left) >= 0:
+            found.append(pixels[top : top + side, left : left + side])
+    if not found:
+        raise ValueError(f"{folder} has no picture of {side} pixels a side.")
+    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _read(files: Sequence[Path]) -> list[np.ndarray]:

@@ -13,12 +13,11 @@ optimizer changes that.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.pixel import PixelNetwork
 
 
-@torch.no_grad()
 def grown(network: PixelNetwork, widths: tuple[int, ...], blocks: int = 0) -> PixelNetwork:
     """A network of `widths` with the outputs of `network`, (B, 3, h, w), on every input.
 
@@ -35,9 +34,17 @@ def grown(network: PixelNetwork, widths: tuple[int, ...], blocks: int = 0) -> Pi
     if blocks and blocks < had:
         raise ValueError(f"The prior has {had} blocks per resolution and cannot keep {blocks}.")
     larger = PixelNetwork(widths, blocks or had, embedding)  # type: ignore[arg-type]
+    continue_from(larger, network)
+    return larger
+
+
+@torch.no_grad()
+def continue_from(larger: nn.Module, network: nn.Module) -> None:
+    """Write the weights of a network of `Block`s into a larger one of its kind, so that both have
+    the same outputs."""
     known = network.state_dict()
     for name, weight in larger.state_dict().items():
-        if name not in known:
+        if name not in known:  # of a new block
             if name.split(".")[-2] == "b":
                 weight.zero_()
         elif name.split(".")[-2] == "e":  # one half is the scale, the other the shift
@@ -45,7 +52,6 @@ def grown(network: PixelNetwork, widths: tuple[int, ...], blocks: int = 0) -> Pi
                 _place(half, now)
         else:
             _place(weight, known[name])
-    return larger
 
 
 def _place(weight: Tensor, known: Tensor) -> None:
