@@ -31,12 +31,15 @@ WORKFLOWS = (
     "demo_daps_and_subdaps", "demo_dps", "demo_hdr_recovery", "demo_jpeg_repair",
     "demo_motion_deblur", "demo_phase_retrieval", "demo_random_inpainting",
     "demo_super_resolution_x4", "demo_trajectory", "demo_uncertainty_map",
-    "Enlarge a small bad picture", "Use AdaDiffSR", "Use AdaDiffSR with its regressor",
-    "Use tiles on a large photo",
+    "Denoise a photo", "Enlarge a photo", "Enlarge a small bad picture", "Enlarge a web picture",
+    "Remove an object", "Repair a JPEG", "Restore an old photo", "Sharpen a blurred photo",
+    "Use AdaDiffSR", "Use AdaDiffSR with its regressor", "Use tiles on a large photo",
+    "View what was made up",
 )  # fmt: skip
 SMALL = {  # enough to run every node, for a picture of 48x40
     "UndegradePosteriorSampler": {"steps": 4, "samples": 2},
     "UndegradeLangevinMeasurementUpdate": {"iterations": 2},
+    "UndegradeEstimateBlurKernel": {"kernel_size": 9},
     "UndegradeMotionBlur": {"side": 9, "length": 5.0},
     "UndegradeRegionAdaptiveSampler": {"steps": 10},
     "UndegradeCalibrateRegions": {"steps": 10},
