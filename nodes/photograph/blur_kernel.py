@@ -56,6 +56,8 @@ class EstimateBlurKernel:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The widgets."""
+        options = widgets_of(BlurOptions)
+        later = {"refine": options.pop("refine")}  # saved values go by their place
         return {
             "required": {
                 "prior": socket(
@@ -63,9 +65,10 @@ class EstimateBlurKernel:
                     "A pixel prior; it draws the sharp picture by which the kernel is checked.",
                 ),
                 "image": socket("IMAGE", "One blurred photograph, not resized after the blur."),
-                **widgets_of(BlurOptions),
+                **options,
                 "seed": SEED,
-            }
+            },
+            "optional": later,
         }
 
     def estimate(self, prior: Prior, image: Tensor, seed: int, **options: Any) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 Confidence is how well the kernel that one half of the picture finds explains the other half
 (`agreements`): a blur that is there is the same in both, one that is imagined follows each half's
-own edges. It is no probability: of kernels above `SURE` three in four were right, of those below
-one in four. Where it does not explain it at all, the blur differs over the picture. A kernel by
-which the prior's sharp picture explains less than without any is worth nothing.
+own edges. It is no probability: how many of ten kernels were right stands in `RIGHT`. Where it does
+not explain it at all, the blur differs over the picture. A kernel by which the prior's sharp
+picture explains less than without any is worth nothing, and what `doubts` speaks against at most
+`DOUBTED`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..operators.contract import Operator
 from ..photograph.noise_curve import noise_of, slope
 from ..photograph.noise_level import estimate_noise_level
 from .blur_options import BlurOptions
+from .doubts import doubts, reach
 from .kernel_estimation import (
     FINE,
     WINDOW,
@@ -33,18 +35,19 @@ from .kernel_estimation import (
     search,
 )
 from .kernel_kinds import REACH, nearest_shape
+from .refining import refined
 from .seen import CLIPPED, observed_blur, unreached
-from .sharp_picture import SIGMAS, unexplained
+from .sharp_picture import SIGMAS, drawn, explained
 from .spectrum import likeliest, spectrum_of
 
 LEAST_NOISE = 0.004  # rounding to 8 bits is 0.002, and no photograph is cleaner
 POINT = 0.85  # correlation with a single pixel from which a kernel is no blur
-FAINT = 0.03  # of the largest value, below which a kernel's reach is not counted
 ALIKE = 0.9  # correlation from which a kernel is called by the name of a shape
 DIFFERENT = 0.3  # agreement of halves below which the blur differs over the picture
 AGAIN = replace(FINE, rounds=12)  # from the whole's kernel to a half's
 SURE = 0.6  # confidence below which a kernel is doubtful
-OF_FOUR = {True: 3, False: 1}  # kernels that were right, sure or doubtful (`benchmarks/blind.py`)
+RIGHT = ((0.8, 9), (SURE, 6), (0.0, 3))  # from this confidence on, of ten (`benchmarks/blind.py`)
+DOUBTED = 0.5  # confidence, at most, where something speaks against a kernel
 STRIDE = 32  # pixels between the windows that are compared
 
 
@@ -59,6 +62,7 @@ class BlurEstimate:
     blurred:     False where no blur was found.
     name:        of the kernel's shape, for the user.
     varies:      whether halves of the picture contradict each other.
+    against:     what speaks against the kernel, a sentence each.
     """
 
     kernel: Tensor
@@ -68,6 +72,7 @@ class BlurEstimate:
     name: str
     blurred: bool
     varies: bool
+    against: tuple[str, ...] = ()
 
     @property
     def operator(self) -> Operator:
@@ -80,7 +85,8 @@ class BlurEstimate:
         """A few lines for the user."""
         lines = [f"{self.name}; noise {self.noise_level:.3f}; confidence {self.confidence:.2f}"]
         if self.blurred:
-            lines[0] += f" ({OF_FOUR[self.confidence >= SURE]} of 4 such kernels are right)"
+            right = next(n for least, n in RIGHT if self.confidence >= least)
+            lines[0] += f" ({right} of 10 such kernels are right)"
         share = float(self.clipped.mean())
         if self.blurred and share > 0:
             lines.append(f"{100 * share:.1f} % is clipped and left out.")
@@ -90,9 +96,10 @@ class BlurEstimate:
                 "turned): one kernel cannot undo that. Crop to what matters."
             )
         elif self.blurred and self.confidence < SURE:
+            why = f": {'; '.join(self.against)}" if self.against else ""
             lines.append(
-                "Doubtful: the picture may come back worse. Try another kind, kernel_size or "
-                "seed, or a part with clear edges."
+                f"Doubtful{why}. The picture may come back worse. Try another kind, kernel_size "
+                "or seed, or a part with clear edges."
             )
         return "\n".join(lines)
 
@@ -100,7 +107,7 @@ class BlurEstimate:
 def work(options: BlurOptions) -> int:
     """How often `estimate_blur` calls `tick`."""
     searched = rounds(options.kernel_size) if options.kind == "any" else 0
-    return searched + 4 * AGAIN.rounds + 2 * len(SIGMAS)
+    return searched + 4 * AGAIN.rounds + (2 + options.refine) * len(SIGMAS)
 
 
 def estimate_blur(
@@ -122,15 +129,21 @@ def estimate_blur(
     window = (..., rows, columns)
     pyramid = levels(y[window], clipped[window], seen[window], options.kernel_size)
     found = found_blur(pyramid, options.kind, level, noise, tick)
-    kernel, blurred = found.kernel, pointed(found.kernel) < POINT
-    name = named(found) if blurred else "no blur: nothing is to be gained"
     alike = min(agreements(found, level, tick))
-    none = point(kernel)
-    left, without = (unexplained(prior, pyramid[-1], k, level, noise) for k in (kernel, none))
+    none, blurred = point(found.kernel), pointed(found.kernel) < POINT
+    finest, noises = pyramid[-1], drawn(noise, pyramid[-1].y)
+    without, _ = explained(prior, finest, none, level, noises)
+    rounds = options.refine if blurred and options.kind == "any" else 0
+    kernel, left = refined(prior, finest, found.kernel, level, noises, rounds)
+    if not torch.equal(kernel, found.kernel):
+        found = Found(kernel, finest)
+    name = named(found) if blurred else "no blur: nothing is to be gained"
     confidence = alike if left < without else 0.0
+    against = doubts(finest, kernel, level) if blurred else []
+    confidence = min(confidence, DOUBTED) if against else confidence
     kernel = kernel if blurred else none
     varies = blurred and alike < DIFFERENT
-    return BlurEstimate(kernel, level, confidence, clipped, name, blurred, varies)
+    return BlurEstimate(kernel, level, confidence, clipped, name, blurred, varies, tuple(against))
 
 
 def noise_of_blurred(y: Tensor) -> float:
@@ -192,8 +205,7 @@ def named(found: Found) -> str:
     shape, alike = nearest_shape(k, k.shape[0])
     if alike >= ALIKE:
         return f"about {shape}"
-    reach = [(k.amax(d) > FAINT * k.max()).nonzero() for d in (1, 0)]
-    height, width = (int(r.max() - r.min()) + 1 for r in reach)
+    height, width = reach(k)
     return f"an irregular path, {width} x {height} px"
 
 

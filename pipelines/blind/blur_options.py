@@ -34,6 +34,13 @@ class BlurOptions(Options):
         max=2.0,
         step=0.005,
     )
+    refine: int = option(
+        4,
+        "How often the kernel is refined by a picture that the prior restores with it, at most; a "
+        "round is kept only where it explains the picture better. 0 leaves what the search found.",
+        min=0,
+        max=20,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

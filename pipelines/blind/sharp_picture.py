@@ -20,23 +20,31 @@ TRUST = 0.015  # noise level believed, at least
 UPDATE = ConjugateGradient(iterations=8)
 
 
-def unexplained(
-    prior: Prior, level: Level, kernel: Tensor, noise_level: float, noise: Noise
-) -> float:
-    """What a kernel leaves unexplained of the gradients by a picture that the prior finds sharp."""
-    x = sharp(prior, level, kernel, max(noise_level, TRUST), noise)
+def drawn(noise: Noise, like: Tensor) -> list[Tensor]:
+    """The noise of the steps, drawn once so that kernels are compared under the same."""
+    return [noise(like) for _ in SIGMAS]
+
+
+def explained(
+    prior: Prior, level: Level, kernel: Tensor, noise_level: float, noises: list[Tensor]
+) -> tuple[float, GradientFit]:
+    """What a kernel leaves unexplained of the gradients by a picture that the prior finds sharp,
+    and the problem of the kernel for that picture."""
+    x = sharp(prior, level, kernel, max(noise_level, TRUST), noises)
     fit = GradientFit(luminance(x), luminance(level.y), level.side, level.seen[..., :-1, :-1])
-    return fit.misfit(kernel)
+    return fit.misfit(kernel), fit
 
 
-def sharp(prior: Prior, level: Level, kernel: Tensor, trust: float, noise: Noise) -> Tensor:
+def sharp(
+    prior: Prior, level: Level, kernel: Tensor, trust: float, noises: list[Tensor]
+) -> Tensor:
     """A picture that the kernel allows, from the posterior under the believed noise level."""
     operator = observed_blur(kernel, level.clipped)
     measurement = Measurement(operator.observe(level.y), operator, trust)
     x = level.y
-    for sigma in SIGMAS:
+    for sigma, n in zip(SIGMAS, noises, strict=True):
         x0_y = UPDATE(x, sigma, measurement)
-        x = denoised(prior, x0_y + sigma * noise(x0_y), sigma)
+        x = denoised(prior, x0_y + sigma * n, sigma)
     return x
 
 

@@ -1,0 +1,76 @@
+"""The kernel that a search found: refined by the prior, and what speaks against it."""
+
+import torch
+import torch.nn.functional as F
+from node_calls import call
+from test_blind import grey, shapes, walk
+
+from undegrade.headless.blueprints import JOBS
+from undegrade.pipelines.blind import refining
+from undegrade.pipelines.blind.blur_estimate import BlurEstimate
+from undegrade.pipelines.blind.doubts import doubts, reach
+from undegrade.pipelines.blind.kernel_estimation import Level
+from undegrade.pipelines.blind.kernel_kinds import Shape
+from undegrade.pipelines.blind.kernel_update import GradientFit, correlation
+from undegrade.pipelines.blind.refining import refined
+from undegrade.pipelines.blind.sharp_picture import drawn, explained
+from undegrade.pipelines.noise import per_sample_noise
+from undegrade.pipelines.operators.blur import KernelBlur
+
+
+def test_edges_of_one_direction_and_a_kernel_that_fills_its_square_are_doubted():
+    y = shapes(96) + 0.03 * per_sample_noise([0])(torch.zeros(1, 3, 96, 96))
+    small, long = (F.pad(k, (n, n, n, n)) for k, n in ((walk(9), 6), (torch.eye(17), 2)))
+    assert reach(small)[0] <= 9 and reach(long) == (17, 17)
+
+    def against(y, k):
+        return doubts(Level(y, torch.zeros(1, 1, 96, 96), torch.ones(1, 1, 96, 96), 21, 1.0), k,
+                      0.03)
+
+    assert against(y, small) == []
+    (said,) = against(y, long)
+    assert "fills its square" in said
+    columns = y.mean(-2, keepdim=True).expand(-1, -1, 96, -1)
+    columns = columns + 0.03 * per_sample_noise([1])(y)
+    (said,) = against(columns, small)
+    assert "one direction" in said
+    (said,) = against(0.1 * y + 0.03 * per_sample_noise([1])(y), small)  # drowned
+    known = BlurEstimate(small, 0.03, 0.5, torch.zeros(1, 1, 96, 96), "a path", True, False,
+                         (said,))
+    assert said in known.report and said in JOBS["sharpen"].nothing[
+        "UndegradeEstimateBlurKernel"]([[], [], [], [], [known.report]])
+
+
+def halfway(side=96):
+    """A blurred picture's only level, its kernel, and one that is too thin."""
+    wide = F.pad(Shape("out of focus", 2.5).kernel(7), (4, 4, 4, 4))
+    y = KernelBlur(weights=wide)(shapes(side)) + 0.01 * per_sample_noise([0])(shapes(side))
+    level = Level(y, torch.zeros(1, 1, side, side), torch.ones(1, 1, side, side), 15, 1.0)
+    thin = F.pad(Shape("out of focus", 1.5).kernel(5), (5, 5, 5, 5))
+    return level, wide, thin
+
+
+def test_a_kernel_is_refined_towards_the_truth_and_the_true_one_stays():
+    level, wide, thin = halfway()
+    prior, noises = call("UndegradeLoadPixelPrior")[0], drawn(per_sample_noise([1]), level.y)
+    with torch.no_grad():
+        better, left = refined(prior, level, thin, 0.01, noises, 4)
+        assert correlation(better, wide) > correlation(thin, wide) + 0.05
+        assert left < explained(prior, level, thin, 0.01, noises)[0]
+        same, _ = refined(prior, level, wide, 0.01, noises, 4)
+        assert correlation(same, wide) > 0.99
+        assert torch.equal(refined(prior, level, thin, 0.01, noises, 0)[0], thin)
+
+
+def test_a_round_that_explains_less_is_not_kept(monkeypatch):
+    level, _, thin = halfway(48)
+    left = iter((0.5, 0.4, 0.399, 0.2))
+    fit = GradientFit(grey(48), grey(48), 15)
+    monkeypatch.setattr(refining, "explained", lambda *_: (next(left), fit))
+    monkeypatch.setattr(refining, "kernel_of", lambda fit, k, *_: torch.roll(k, 1, 0) + 0.01 * k)
+    kernel, least = refined(None, level, thin, 0.01, [], 4)
+    assert least == 0.4 and not torch.equal(kernel, thin)
+    assert list(left) == [0.2]  # nothing more was tried
+    left = iter((0.5, 0.4))
+    kernel, least = refined(None, level, thin, 2.0, [], 4)  # all of it is noise
+    assert least == 0.5 and torch.equal(kernel, thin)
