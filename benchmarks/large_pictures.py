@@ -60,6 +60,10 @@ def measured(*command: str) -> dict[str, float]:
 JOBS = {  # workflow -> how many times larger its result is than the picture
     "Repair a JPEG": 1,
     "Sharpen with a known kernel": 1,
+    "Sharpen a blurred photo": 1,
+    "Denoise a photo": 1,
+    "Remove an object": 1,
+    "Restore an old photo": 1,
     "Enlarge a photo": 2,
     "Enlarge a small bad picture": 4,
 }
