@@ -11,6 +11,25 @@ LOAD, MASK, SAVE, HOST = "1", "2", "3", "10"  # node ids
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a job takes on one processor core: seconds and GB of any picture, and more for each
+    million pixels of the result (`benchmarks/large_pictures.py`)."""
+
+    seconds: float
+    more_seconds: float
+    gigabytes: float
+    more_gigabytes: float
+
+    def said(self, pixels: int) -> str:
+        """For a result of so many pixels."""
+        millions = pixels / 1e6
+        seconds = self.seconds + millions * self.more_seconds
+        gigabytes = self.gigabytes + millions * self.more_gigabytes
+        time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+        return f"{millions:.1f} megapixels: about {time} of a processor core, {gigabytes:.1f} GB"
+
+
+@dataclass(frozen=True)
 class Job:
     """One job: its blueprint, the word behind the result's name, and when there is nothing to do.
 
@@ -18,6 +37,7 @@ class Job:
     nothing: node type -> what its outputs say against going on, or ""; a picture that comes back
         as it was is not written in any case.
     finds: what the outputs of the last of those nodes say was found, where no text does.
+    cost: on the processor.
     """
 
     blueprint: str
@@ -27,6 +47,7 @@ class Job:
     nothing: Mapping[str, Callable[[list[list]], str]] = field(default_factory=dict)
     finds: Callable[[list[list]], str] | None = None
     mask: bool = False
+    cost: Cost = field(kw_only=True)
 
 
 def _whole(outputs: list[list]) -> str:
@@ -51,16 +72,20 @@ def _sharp(outputs: list[list]) -> str:
 
 JOBS = {
     "sharpen": Job("Sharpen Blurred Photo", "sharpened", "undo the blur of a photograph",
-                   ("UndegradeEstimateBlurKernel",), {"UndegradeEstimateBlurKernel": _sharp}),
+                   ("UndegradeEstimateBlurKernel",), {"UndegradeEstimateBlurKernel": _sharp},
+                   cost=Cost(64, 85, 0.4, 1.2)),
     "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
-                   ("UndegradeDenoise",)),
-    "remove": Job("Remove Object", "removed", "remove what a mask covers", mask=True),
+                   ("UndegradeDenoise",), cost=Cost(3, 30, 0.3, 0.9)),
+    "remove": Job("Remove Object", "removed", "remove what a mask covers", mask=True,
+                  cost=Cost(3, 90, 0.3, 1.0)),
     "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
-                       (), {"UndegradeFindScratches": _unscratched}, _scratched),
+                       (), {"UndegradeFindScratches": _unscratched}, _scratched,
+                       cost=Cost(3, 90, 0.3, 1.0)),
     "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture larger by any factor",
-                   ("UndegradeEstimateJPEGQuality",)),
+                   ("UndegradeEstimateJPEGQuality",), cost=Cost(3, 47, 0.3, 0.9)),
     "repair": Job("Repair JPEG", "repaired", "take blocks and ringing off a JPEG",
-                  ("UndegradeEstimateJPEGQuality",), {"UndegradeEstimateJPEGQuality": _whole}),
+                  ("UndegradeEstimateJPEGQuality",), {"UndegradeEstimateJPEGQuality": _whole},
+                  cost=Cost(4, 42, 0.3, 0.9)),
 }
 
 

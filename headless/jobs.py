@@ -3,10 +3,11 @@
 """
 
 import argparse
+import math
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, nodes_of, widgets
 from .destination import make_folder, unused, write_to
@@ -86,11 +87,12 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
     except WorkflowError as error:
         return refuse(error)
     report = Report(pack.host, plan.folders, options.quiet, words=False)
-    return carry_out(plan, report, options.traceback, partial(_work, options, plan, report))
+    run = partial(_work, options, plan, report, pack.host)
+    return carry_out(plan, report, options.traceback, run)
 
 
-def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
-    """Compute, say what was found, and save what is worth it."""
+def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) -> int:
+    """Say what it takes, compute, say what was found, and save what is worth it."""
     from .execution import execute
 
     job = options.job
@@ -101,6 +103,8 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
     extra = {"workflow": plan.document.workflow}
     for target in [LOAD, *asked, last]:
         made |= execute(plan.graph, plan.catalog, report, extra, [target], made)
+        if target == LOAD and not options.quiet and host.device().type == "cpu":
+            sys.stderr.write(f"{options.picture}: {job.cost.said(_pixels(plan, made))}.\n")
         against = job.nothing[kinds[target]](made[target]) if target in asked else ""
         if against and not options.force:
             return _nothing(options.picture, against)
@@ -116,6 +120,14 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report") -> int:
         _compare(options.picture, report.saved[0], path)
         sys.stdout.write(f"before and after: {path}\n")
     return DONE
+
+
+def _pixels(plan: Plan, made: dict[str, list[list]]) -> int:
+    """How many the result has."""
+    height, width = made[LOAD][0][0].shape[1:3]
+    factors = [float(node.inputs["factor"]) for node in plan.graph.nodes.values()
+               if node.type == "UndegradeDownscale"]
+    return int(height * width * math.prod(factors) ** 2)
 
 
 def _found(job: Job, report: "Report") -> str:

@@ -3,12 +3,15 @@
 import importlib
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
-from undegrade.headless.blueprints import BLUEPRINTS, JOBS, around, widgets
+from undegrade.headless.blueprints import BLUEPRINTS, JOBS, LOAD, Cost, around, widgets
 from undegrade.headless.cli import main
+from undegrade.headless.jobs import _pixels
 
 FILES = sorted(BLUEPRINTS.glob("*.json"))
 SMALL = {  # few steps
@@ -62,9 +65,11 @@ def test_a_job_runs(name, tmp_path, capsys):
     mask.save(tmp_path / "mask.png")
     small = [f"--set={key}={value}" for key, value in SMALL.get(name, {}).items()]
     more = ["--mask", str(tmp_path / "mask.png")] if job.mask else []
-    assert main([name, str(picture), "--quiet", "--compare", "--force", *more, *small]) == 0
+    assert main([name, str(picture), "--compare", "--force", *more, *small]) == 0
     made = tmp_path / f"photo_{job.word}.jpg"
-    line = capsys.readouterr().out.splitlines()[0]
+    told = capsys.readouterr()
+    line, ahead = told.out.splitlines()[0], told.err.splitlines()[0]
+    assert ahead.startswith(f"{picture}: 0.0 megapixels: about ") and "GB" in ahead
     assert line.startswith(f"{picture}: ") and line.endswith(f" -> {made}")
     with Image.open(made) as result:
         assert result.getexif()[0x010F] == "a camera"
@@ -72,6 +77,16 @@ def test_a_job_runs(name, tmp_path, capsys):
         assert both.width > 2 * 40
     assert main([name, str(tmp_path / "none.png"), *more]) == 2
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_what_a_job_takes_grows_with_the_result():
+    cost = Cost(60, 90, 0.4, 1.2)
+    assert cost.said(250_000) == "0.2 megapixels: about 82 seconds of a processor core, 0.7 GB"
+    assert cost.said(12_000_000) == "12.0 megapixels: about 19 minutes of a processor core, 14.8 GB"
+    planned, made = SimpleNamespace(graph=SimpleNamespace(nodes={
+        "1": SimpleNamespace(type="UndegradeDownscale", inputs={"factor": 1.5})})), [[0], [0]]
+    made[0][0] = torch.zeros(1, 20, 30, 3)
+    assert _pixels(planned, {LOAD: made}) == 20 * 30 * 1.5**2
 
 
 def test_the_command_runs_the_blueprints_themselves():

@@ -1,15 +1,16 @@
 """The kernel that a search found: refined by the prior, and what speaks against it."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from node_calls import call
 from test_blind import grey, shapes, walk
 
 from undegrade.headless.blueprints import JOBS
-from undegrade.pipelines.blind import refining
+from undegrade.pipelines.blind import blur_estimate, refining
 from undegrade.pipelines.blind.blur_estimate import BlurEstimate
 from undegrade.pipelines.blind.doubts import doubts, reach
-from undegrade.pipelines.blind.kernel_estimation import Level
+from undegrade.pipelines.blind.kernel_estimation import Found, Level
 from undegrade.pipelines.blind.kernel_kinds import Shape
 from undegrade.pipelines.blind.kernel_update import GradientFit, correlation
 from undegrade.pipelines.blind.refining import refined
@@ -41,7 +42,7 @@ def test_edges_of_one_direction_and_a_kernel_that_fills_its_square_are_doubted()
         "UndegradeEstimateBlurKernel"]([[], [], [], [], [known.report]])
 
 
-def halfway(side=96):
+def halfway(side):
     """A blurred picture's only level, its kernel, and one that is too thin."""
     wide = F.pad(Shape("out of focus", 2.5).kernel(7), (4, 4, 4, 4))
     y = KernelBlur(weights=wide)(shapes(side)) + 0.01 * per_sample_noise([0])(shapes(side))
@@ -51,13 +52,13 @@ def halfway(side=96):
 
 
 def test_a_kernel_is_refined_towards_the_truth_and_the_true_one_stays():
-    level, wide, thin = halfway()
+    level, wide, thin = halfway(96)
     prior, noises = call("UndegradeLoadPixelPrior")[0], drawn(per_sample_noise([1]), level.y)
     with torch.no_grad():
-        better, left = refined(prior, level, thin, 0.01, noises, 4)
+        better, left = refined(prior, level, thin, 0.01, noises, 2)
         assert correlation(better, wide) > correlation(thin, wide) + 0.05
         assert left < explained(prior, level, thin, 0.01, noises)[0]
-        same, _ = refined(prior, level, wide, 0.01, noises, 4)
+        same, _ = refined(prior, level, wide, 0.01, noises, 1)
         assert correlation(same, wide) > 0.99
         assert torch.equal(refined(prior, level, thin, 0.01, noises, 0)[0], thin)
 
@@ -74,3 +75,16 @@ def test_a_round_that_explains_less_is_not_kept(monkeypatch):
     left = iter((0.5, 0.4))
     kernel, least = refined(None, level, thin, 2.0, [], 4)  # all of it is noise
     assert least == 0.5 and torch.equal(kernel, thin)
+
+
+@pytest.mark.parametrize("shape", [Shape("straight motion", 7.0, 30.0), None], ids=str)
+def test_a_shape_that_the_spectrum_finds_likelier_than_the_search_is_taken(monkeypatch, shape):
+    """The spectrum knows a line from a wrong path, and no line for a right one."""
+    k = F.pad(walk(9), (1, 1, 1, 1)) if shape is None else shape.kernel(11)
+    y = KernelBlur(weights=k)(shapes(96)) + 0.01 * per_sample_noise([0])(shapes(96))
+    level = Level(y, torch.zeros(1, 1, 96, 96), torch.ones(1, 1, 96, 96), 11, 1.0)
+    searched = Found(F.pad(walk(9), (1, 1, 1, 1)), level)
+    monkeypatch.setattr(blur_estimate, "search", lambda *_: searched)
+    found = blur_estimate.found_blur([level], "any", 0.01, per_sample_noise([0]), lambda: None)
+    assert correlation(found.kernel, k) > 0.98
+    assert (found is searched) == (shape is None)

@@ -160,14 +160,18 @@ def noise_of_blurred(y: Tensor) -> float:
 def found_blur(
     pyramid: list[Level], kind: str, noise_level: float, noise: Noise, tick: Callable[[], None]
 ) -> Found:
-    """The likeliest shape of the kind that was asked for, of 'any' what `search` finds."""
+    """The likeliest shape of the kind that was asked for, of 'any' what `search` finds, unless the
+    spectrum finds a shape likelier than that: it has fewer numbers and explains more."""
     finest = pyramid[-1]
     spectrum = spectrum_of(finest.y, noise_level)
     told = [likeliest(spectrum, k, finest.side) for k in (REACH if kind == "any" else (kind,))]
     shape, _ = max(told, key=lambda pair: pair[1])
-    if kind == "any":
-        return search(pyramid, noise_level, noise, shape, tick)
-    return Found(shape.kernel(finest.side).to(finest.y), finest, shape)
+    simple = Found(shape.kernel(finest.side).to(finest.y), finest, shape)
+    if kind != "any":
+        return simple
+    found = search(pyramid, noise_level, noise, shape, tick)
+    likelier = spectrum.likelihood(simple.kernel) >= spectrum.likelihood(found.kernel)
+    return simple if likelier else found
 
 
 def pointed(kernel: Tensor) -> float:
