@@ -59,27 +59,35 @@ class Ended:
         return len(self.before) > 1 and not self.before[-2].get().any()
 
 
+PREDICTED = (
+    "The prior predicted NaN or infinite values at noise level {sigma}; choose float32 for the "
+    "prior, or another weight file."
+)
+
+
 @dataclass(eq=False)
 class Finite:
-    """Whether the predictions of a run are finite: on the CPU told at once, on CUDA by the time of
-    the second prediction after, elsewhere at the end."""
+    """Whether what a run makes is finite: on the CPU told at once, on CUDA by the time of the
+    second answer after, elsewhere at the end."""
 
-    pending: list[tuple[Answer, float]] = field(default_factory=list)
+    pending: list[tuple[Answer, float | Tensor, str]] = field(default_factory=list)
 
-    def check(self, x0_hat: Tensor, sigma: float, last: bool) -> None:
-        """Take the next prediction, (B, C, h, w), made at noise level sigma; of the last one the
-        answer is waited for.
+    def check(
+        self, made: Tensor, sigma: float | Tensor, last: bool, sentence: str = PREDICTED
+    ) -> None:
+        """Take what was made next, (B, C, h, w), at noise level sigma, one or (B,); of the last one
+        the answer is waited for. sentence: what is said where it is not, of the level {sigma}.
 
-        Raises `FloatingPointError` where it, or one before, has NaN or infinite values.
+        Raises `FloatingPointError` where it, or what came before, has NaN or infinite values.
         """
-        finite = torch.isfinite(x0_hat).flatten(1).all(1)
+        finite = torch.isfinite(made).flatten(1).all(1)
         if finite.device.type == "cpu":
-            check(finite, sigma)
+            check(finite, sigma, sentence)
             return
-        self.pending.append((asked(finite), sigma))
+        self.pending.append((asked(finite), sigma, sentence))
         if finite.is_cuda and len(self.pending) > LATER:
-            answer, then = self.pending.pop(0)
-            check(answer.get(), then)
+            answer, *then = self.pending.pop(0)
+            check(answer.get(), *then)
         if last:
             self.end()
 
@@ -90,18 +98,15 @@ class Finite:
             return
         if pending[-1][0].event:
             pending[-1][0].event.synchronize()
-        for finite, (_, sigma) in zip(
-            torch.stack([answer.values for answer, _ in pending]).cpu(), pending, strict=True
-        ):
-            check(finite, sigma)
+        values = [answer.values for answer, *_ in pending]
+        each = torch.cat(values).cpu().split([len(finite) for finite in values])
+        for finite, (_, *then) in zip(each, pending, strict=True):
+            check(finite, *then)
 
 
-def check(finite: Tensor, sigma: float | Tensor) -> None:
+def check(finite: Tensor, sigma: float | Tensor, sentence: str = PREDICTED) -> None:
     """Raise `FloatingPointError` unless all samples are; (B,) on the CPU, sigma one or (B,)."""
     if not finite.all():
         levels = torch.as_tensor(sigma, dtype=torch.float64).expand(len(finite))
-        raise FloatingPointError(
-            f"The prior predicted NaN or infinite values at noise level "
-            f"{levels[~finite][0].item():.4g}; choose float32 for the prior, or another weight "
-            "file."
-        )
+        level = levels[~finite][0].item()
+        raise FloatingPointError(sentence.format(sigma=f"{level:.4g}"))

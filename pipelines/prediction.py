@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..models.prior import Prior
-from .answers import check
 from .operators.adjoint import check_nonlinear
 from .schedule import karras
 
@@ -52,12 +51,3 @@ def predict(
     if untried:
         check_nonlinear(f"The prior {prior.spec.name}", x0_of, x, pullback, x0_hat)
     return x0_hat, pullback
-
-
-def check_finite(x0_hat: Tensor, sigma: float | Tensor) -> None:
-    """Raise `FloatingPointError` where a prediction has NaN or infinite values.
-
-    x0_hat: (B, C, h, w). sigma: the noise level it was made at, one or (B,). The host waits for the
-    answer; see `Finite` for a run of many.
-    """
-    check(torch.isfinite(x0_hat).flatten(1).all(1).cpu(), sigma)

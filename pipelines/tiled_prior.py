@@ -17,8 +17,9 @@ picture, so that most pictures are seen whole there, and coarse structure is dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -75,6 +76,9 @@ class TileOptions(Options):
         return tile // factor, self.overlap // factor
 
 
+T = TypeVar("T")
+
+
 @dataclass
 class Budget:
     """What was learnt of a network's memory: whether it was called before, bytes of a tile, and how
@@ -83,6 +87,35 @@ class Budget:
     called: bool = False
     bytes_per_tile: float | None = None
     limit: int | None = None
+
+    def measured(self, device: torch.device, tiles: int, call: Callable[[], T]) -> T:
+        """What a call with so many tiles gives; the second one on CUDA is measured, as weights may
+        come to the card with the first."""
+        called, self.called = self.called, True
+        if self.bytes_per_tile or not called or device.type != "cuda":
+            return call()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        made = call()
+        peak = torch.cuda.max_memory_allocated(device) - before
+        self.bytes_per_tile = peak / tiles
+        return made
+
+    def most(self, device: torch.device, asked: int, share: float = SHARE) -> int:
+        """How many tiles the next call may have, 1 or more: those that were asked for, or, where it
+        is none, as many as fill that share of the free memory."""
+        most, cost = asked, self.bytes_per_tile
+        if not most:
+            most = int(share * free_memory(device) / cost) if cost else 1
+        return max(1, most if self.limit is None else min(most, self.limit))
+
+    def halved(self, error: RuntimeError, tiles: int) -> None:
+        """Learn from a call that failed: half as many from now on, where the GPU had no memory for
+        that many. Raises the error where it was another one, or for a single tile."""
+        if not out_of_memory(error) or tiles == 1:
+            raise error
+        torch.cuda.empty_cache()  # what the card ran out of may not be torch's own pool
+        self.limit = tiles // 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,33 +189,22 @@ class TiledPrior:
         try:
             return self.call(tiles, sigmas, factor)
         except RuntimeError as error:
-            if not out_of_memory(error) or len(tiles) == 1:
-                raise
-        torch.cuda.empty_cache()  # what the card ran out of may not be torch's own pool
-        self.budget.limit = len(tiles) // 2
-        return None
+            self.budget.halved(error, len(tiles))
+            return None
 
     def call(self, tiles: Tensor, sigmas: Tensor, factor: int) -> Tensor:
-        """A network call; the second of the automatic ones on CUDA is measured, as weights may come
-        to the card with the first."""
-        device, (called, self.budget.called) = tiles.device, (self.budget.called, True)
-        known = self.tiles_per_call or self.budget.bytes_per_tile
-        if known or not called or device.type != "cuda":
+        """A network call, measured where the number of tiles is automatic."""
+
+        def asked() -> Tensor:
             return self.prior.denoise(tiles, sigmas, factor)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        x0_hat = self.prior.denoise(tiles, sigmas, factor)
-        peak = torch.cuda.max_memory_allocated(device) - before
-        self.budget.bytes_per_tile = peak / len(tiles)
-        return x0_hat
+
+        if self.tiles_per_call:
+            return asked()
+        return self.budget.measured(tiles.device, len(tiles), asked)
 
     def most(self, device: torch.device) -> int:
         """How many tiles the next call may have, 1 or more."""
-        most = self.tiles_per_call
-        if not most:
-            cost = self.budget.bytes_per_tile
-            most = int(SHARE * free_memory(device) / cost) if cost else 1
-        return max(1, most if self.budget.limit is None else min(most, self.budget.limit))
+        return self.budget.most(device, self.tiles_per_call)
 
 
 def free_memory(device: torch.device) -> int:

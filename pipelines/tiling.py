@@ -22,7 +22,7 @@ Where we depart from their code, and why:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -70,6 +70,13 @@ class TileGrid:
         """The same tiles on a canvas `factor` times as large: those of a latent in the picture."""
         sides = (self.height, self.width, self.tile, self.overlap)
         return TileGrid(*(factor * side for side in sides))
+
+    def constant(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """`make()`, computed once per key and kept with the grid."""
+        constants = vars(self).setdefault("_constants", {})
+        if key not in constants:
+            constants[key] = make()
+        return constants[key]
 
     def windows(self, canvas: Tensor) -> Iterator[Tensor]:
         """The tiles of `cut` one after the other, (C, tile, tile) each, without copying them.
@@ -164,7 +171,7 @@ def blend(pieces: Iterable[Tensor], begins: tuple[int, ...], weight: Tensor, dim
         shared = tail_begin + length - begin
         done.append(tail.narrow(dim, 0, length - shared).clone())
         if shared:
-            share = (profile / mass[begin : begin + length])[:shared].to(piece)
+            share = (profile / mass[begin : begin + length])[:shared].to(piece, non_blocking=True)
             share = share if dim == -1 else share[:, None]
             before = tail.narrow(dim, length - shared, shared)
             mean = torch.lerp(before, piece.narrow(dim, 0, shared), share)

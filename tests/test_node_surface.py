@@ -59,8 +59,9 @@ def test_the_function_takes_exactly_the_declared_inputs(node_id):
     parameters = inspect.signature(getattr(cls, cls.FUNCTION)).parameters
     named = {n for n, p in parameters.items() if n != "self" and p.kind is not p.VAR_KEYWORD}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    assert named <= set(inputs_of(node_id))
-    assert open_ended or named == set(inputs_of(node_id))
+    declared = {*inputs_of(node_id), *cls.INPUT_TYPES().get("hidden", {})}
+    assert named <= declared
+    assert open_ended or named == declared
 
 
 @every_node
@@ -80,7 +81,7 @@ def signatures() -> dict:
 
     return {
         node_id: {
-            "inputs": {k: kinds(v) for k, v in cls.INPUT_TYPES().items()},
+            "inputs": {k: kinds(v) for k, v in cls.INPUT_TYPES().items() if k != "hidden"},
             "outputs": dict(zip(cls.RETURN_NAMES, cls.RETURN_TYPES, strict=True)),
         }
         for node_id, cls in sorted(NODE_CLASS_MAPPINGS.items())

@@ -66,6 +66,20 @@ def test_a_run_without_a_kept_trajectory_holds_no_steps_and_can_be_corrected():
         call("UndegradeTrajectoryPreview", trajectory=trajectory)
 
 
+def test_a_corrector_that_nobody_reads_is_not_fed_and_is_made_up_for_where_one_comes_later():
+    m, states = measured()[1], []
+    others = {"2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0], "1": "1"}}}
+    reader = {"class_type": "UndegradeTrajectoryCorrector", "inputs": {"trajectory": ["1", 1]}}
+    own = {"1": {"class_type": "UndegradePosteriorSampler", "inputs": {"seed": 3}}}
+    for graph in ({**own, **others}, {**own, **others, "3": reader}, others, None):
+        trajectory = sampled(m, graph=graph, node="1", seed=3)[1]
+        states.append(trajectory.states)
+        image = call("UndegradeTrajectoryCorrector", trajectory=trajectory)[0]
+        assert torch.equal(image, call("UndegradeTrajectoryCorrector",
+                                       trajectory=sampled(m, seed=3)[1])[0])  # fmt: skip
+    assert [known is None for known in states] == [True, False, False, False]
+
+
 def test_preview_shows_the_first_and_the_last_step():
     prior = call("UndegradeMultiResolutionPrior", prior=small_prior(), levels=2)[0]
     image, trajectory = sampled(measured()[1], prior=prior, keep_trajectory=True, steps=5)

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...pipelines.adadiffsr.call_cost import cost_of
 from ...pipelines.adadiffsr.injection import Injection
 from ...pipelines.adadiffsr.regions import RegionOptions, Task
 from ...pipelines.adadiffsr.report import report
@@ -50,7 +51,8 @@ class RegionSampler:
     """What a SAMPLER socket carries.
 
     tile, overlap: pixels of the picture, 8 to a latent's; tile 0 is what the model was trained on.
-    tiles_per_call: the most tiles in one network call, halved when the GPU runs out of memory.
+    tiles_per_call: the most tiles in one network call, halved when the GPU runs out of memory; 0 is
+    automatic, see `RegionRun`.
     regressor: tells what regions gain; None reads it off the predictions.
     """
 
@@ -104,7 +106,7 @@ class RegionSampler:
         run = self.run_of(task, asked)
         place_starts(run, sampling)
         if getattr(model_wrap.inner_model, "model_lowvram", False):  # estimated for the canvas
-            tiles = torch.Size((run.batch, noise.shape[1], grid.tile, grid.tile))
+            tiles = torch.Size((max(run.batch, 1), noise.shape[1], grid.tile, grid.tile))
             outside_derivatives(lambda: load_network(model_wrap, tiles))
         show(run, callback)
         logging.getLogger(__name__).info("Region-Adaptive Sampler: %s", report(run))
@@ -121,8 +123,9 @@ class RegionSampler:
         policy = on_grid(self.policy, task.sigmas)
         gain, spans = information(self.regressor, policy.spans, task.sigmas, PIXELS)
         run = RegionRun(
-            asked, task, policy, gain, spans, self.options, self.injection, self.tiles_per_call
-        )
+            asked, task, policy, gain, spans, self.options, self.injection, self.tiles_per_call,
+            cost_of(asked.guider.inner_model, (task.z_lr.shape[1:], str(task.z_lr.device))),
+        )  # fmt: skip
         asked.run = run
         return run
 
@@ -156,7 +159,7 @@ class Asked:
         host.comfy("comfy.model_management").soft_empty_cache()
         half = len(tiles) // 2
         if self.run:
-            self.run.batch = min(self.run.batch, half)
+            self.run.budget.limit = half
         parts = (slice(0, half), slice(half, None))
         return torch.cat([self(x[part], sigma[part], tiles[part]) for part in parts])
 

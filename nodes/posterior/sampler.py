@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,8 @@ from ...pipelines.level import picture
 from ...pipelines.measurement import Measurement
 from ...pipelines.noise import per_sample_noise
 from ...pipelines.replay import Replay
-from ...pipelines.schedule import Schedule
 from ...pipelines.step import Step
 from ...pipelines.subdaps.apart import restore_apart
-from ...pipelines.subdaps.corrector import COEFFICIENTS, Corrector
 from ...pipelines.subdaps.draws import draw, paired_noise
 from ...pipelines.subdaps.options import SamplerOptions, schedule_for
 from ...pipelines.subdaps.sampler import restore
@@ -31,6 +30,7 @@ from ..latents import glimpse
 from ..memory import check_room
 from ..watched import WatchedOperator, WatchedPrior
 from ..widgets import SEED, expect, socket, widgets_of
+from .correctors import correctors_of, read_in, states_of
 from .trajectory import RestorationTrajectory, on_cpu
 
 CATEGORY = "Undegrade/posterior"
@@ -108,6 +108,7 @@ class PosteriorSampler:
                 "switch": socket("SWITCH_RULE", "Without it: stochastic to the end."),
                 **later,
             },
+            "hidden": {"graph": "PROMPT", "node": "UNIQUE_ID"},
         }
 
     def sample(
@@ -119,9 +120,12 @@ class PosteriorSampler:
         keep_trajectory: bool,
         update: MeasurementUpdate | None = None,
         switch: SwitchRule | None = None,
+        graph: dict[str, Any] | None = None,
+        node: str = "",
         **options: Any,
     ) -> dict[str, Any]:
-        """Run the sampler with progress, previews and interruption."""
+        """Run the sampler with progress, previews and interruption, and with correctors where the
+        graph has somebody who reads the trajectory."""
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
         expect(measurement, Measurement, "measurement", "Degrade Image or Measurement From Image")
         if update is not None:
@@ -143,7 +147,12 @@ class PosteriorSampler:
                 keep_trajectory,
                 update or ConjugateGradient(),
                 switch or never,
+                read_in(graph, node),
             )
+        if result[1].states is None:
+            given = (prior, measurement, seed, samples, keep_trajectory, update, switch)
+            again = partial(self.sample, *given, **options)
+            result = result[0], replace(result[1], again=lambda: again()["result"][1])
         return {"ui": {"text": too_few(chosen.steps)}, "result": result}
 
 
@@ -157,6 +166,7 @@ def run(
     keep_trajectory: bool,
     update: MeasurementUpdate,
     switch: SwitchRule,
+    corrected: bool = True,
 ) -> tuple[Tensor, RestorationTrajectory]:
     """The sampler's generator, with its correctors, previews and progress."""
     many = measurement.y.repeat_interleave(samples, 0).to(device)
@@ -170,7 +180,7 @@ def run(
     seeds = [seed + b for b in range(len(many))]
     noise_of = paired_noise if chosen.draws else per_sample_noise
     noise = noise_of(seeds) if together else [noise_of([s]) for s in seeds]
-    correctors = correctors_of(schedule)
+    correctors = correctors_of(schedule) if corrected else []
     kept: list[Step] = []
     step = None
     with played(prior, device) as (quick, replay):
@@ -215,20 +225,6 @@ def check_draws(prior: Prior, chosen: SamplerOptions, switch: SwitchRule | None)
             "Draws take steps of their own with all their noise; disconnect the switch and set "
             "ode_steps to 1 and renoise above 0, or turn draws off."
         )
-
-
-def correctors_of(schedule: Schedule) -> list[Corrector]:
-    """One for each kind of coefficients; a single one where no level was rounded, as they agree."""
-    rounded = not torch.equal(schedule.sigmas[:-1], schedule.grid)
-    return [Corrector(name) for name in (COEFFICIENTS if rounded else COEFFICIENTS[:1])]
-
-
-def states_of(correctors: list[Corrector]) -> dict[str, Tensor]:
-    """Their states on the CPU, by kind of coefficients; of a single one for both."""
-    states = []
-    for corrector in correctors:
-        states.append(corrector.x_vp.cpu())
-    return dict(zip(COEFFICIENTS, states * (len(COEFFICIENTS) // len(states)), strict=True))
 
 
 def too_few(steps: int) -> list[str]:

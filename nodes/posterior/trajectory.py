@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -32,15 +32,24 @@ class RestorationTrajectory:
     """What RESTORATION_TRAJECTORY carries, on the CPU: the kept steps (none unless asked for), the
     correctors' states, and the prior, whose codec decodes both.
 
-    states: of each kind of coefficients, (B, C, h, w); one tensor for both where they agree.
+    states: of each kind of coefficients, (B, C, h, w); one tensor for both where they agree. None
+    where nobody was connected who reads them: `again` makes the run once more, with them.
     size: (H, W) of the picture.
     """
 
     steps: tuple[Step, ...]
-    states: dict[str, Tensor]
+    states: dict[str, Tensor] | None
     size: tuple[int, int]
     layout: Layout
     prior: Prior
+    again: Callable[[], RestorationTrajectory] | None = None
+
+    def state(self, coefficients: str) -> Tensor:
+        """The corrector's, of this kind of coefficients."""
+        if self.states is None:
+            assert self.again is not None
+            return self.again().state(coefficients)
+        return self.states[coefficients]
 
 
 def on_cpu(step: Step) -> Step:
@@ -79,9 +88,9 @@ class TrajectoryCorrector:
         }
 
     def correct(self, trajectory: RestorationTrajectory, coefficients: str) -> tuple[Tensor]:
-        """The corrector's result; it ran beside the sampler."""
+        """The corrector's result; it ran beside the sampler, or does now."""
         expect(trajectory, RestorationTrajectory, "trajectory", "Posterior Sampler's trajectory")
-        state = trajectory.states[coefficients]
+        state = trajectory.state(coefficients)
         with decoding(trajectory.prior) as (codec, device):
             image = corrected(state.to(device), trajectory.size, codec)
             return (to_image(image, trajectory.layout),)

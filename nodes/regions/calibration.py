@@ -24,6 +24,12 @@ from ..widgets import socket, widgets_of
 from .policy import CATEGORY
 from .sampler import TILES_PER_CALL, check_sockets, task_of
 
+TILES = {
+    **TILES_PER_CALL[1],
+    "min": 1,
+    "tooltip": "Most tiles in one network call: as many as fit in memory. The picture does not "
+    "depend on it.",
+}
 KEPT = 16  # calibrations of this process
 _kept: OrderedDict[str, Curves] = OrderedDict()
 
@@ -59,7 +65,7 @@ class CalibrateRegions:
                 "image": socket("IMAGE", images),
                 **widgets_of(BaseGrid),
                 "tile": widgets_of(TileOptions)["tile"],
-                "tiles_per_call": TILES_PER_CALL,
+                "tiles_per_call": ("INT", TILES),
             },
             "optional": {
                 "policy": socket("STEP_POLICY", "Without it: Step Policy's defaults."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from ...models.codec import Codec, LatentCodec, preview
 from ...models.prior import Prior
-from ...models.registry import networks_of
+from ...models.registry import innermost, networks_of
 from ...pipelines.adadiffsr.base_grid import BaseGrid, half_sigma
+from ...pipelines.adadiffsr.call_cost import cost_of
 from ...pipelines.adadiffsr.injection import FeatureInjection, Injection
 from ...pipelines.adadiffsr.regions import RegionOptions, Task
 from ...pipelines.adadiffsr.report import report, work_map
@@ -34,13 +36,12 @@ TILES_PER_CALL = (
     "INT",
     {
         "default": 8,
-        "min": 1,
+        "min": 0,
         "max": 256,
-        "tooltip": "Most tiles in one network call: as many as fit in memory. The picture does not "
-        "depend on it.",
+        "tooltip": "Most tiles in one network call. 0 is automatic: on a GPU as many as fit in its "
+        "free memory and make a call cheaper, on the CPU 8. The picture does not depend on it.",
     },
 )
-
 
 
 class RegionAdaptiveSampler:
@@ -128,6 +129,7 @@ class RegionAdaptiveSampler:
                 solver,
                 injection,
                 tiles_per_call,
+                cost_of(network_of(prior), (samples.shape[1:], str(device))),
             )
             progress.total = run.remaining
             watch(run, progress, codec)
@@ -137,6 +139,11 @@ class RegionAdaptiveSampler:
         if grid.picture:
             mask = mask[..., : grid.picture.height, : grid.picture.width]
         return to_latent(z), to_mask(mask), report(run)
+
+
+def network_of(prior: Prior) -> object:
+    """What is asked in every call; None for a prior without a network."""
+    return getattr(innermost(prior), "network", None)
 
 
 def check_sockets(prior: Any, policy: Any, injection: Any, regressor: Any = None) -> None:
@@ -171,13 +178,14 @@ def tiles_of(prior: Prior, tiles: Any, grid: Any) -> Tensor:
 def task_of(
     prior: Prior, tiles: Tensor, grid: TileGrid, seed: int, sigmas: Tensor, device: torch.device
 ) -> Task:
-    """The tiles in the prior's own units, and noise from one map per picture, on the device."""
+    """The tiles in the prior's own units, and noise from one map per picture, on the device. The
+    grid is the run's own, and what is kept with it goes with the run."""
     codec, z_lr = prior.codec, tiles.to(device)
     z_lr = codec.process_latent_in(z_lr) if isinstance(codec, LatentCodec) else z_lr
     pictures = len(tiles) // grid.count
     canvas = torch.zeros(pictures, tiles.shape[1], grid.height, grid.width)
     noise = grid.cut(per_sample_noise([seed + b for b in range(pictures)])(canvas))
-    return Task(grid, z_lr, noise.to(device), sigmas, half_sigma(prior.spec))
+    return Task(replace(grid), z_lr, noise.to(device), sigmas, half_sigma(prior.spec))
 
 
 def watch(run: RegionRun, progress: host.Progress, codec: Codec) -> None:

@@ -90,10 +90,17 @@ class FeatureInjection(Options):
     def _shown(self, x0_hat: Tensor, grid: TileGrid, tile: int) -> Tensor:
         """K x0_hat of one tile, (C, tile, tile)."""
         row, place = divmod(tile % grid.count, len(grid.columns))
-        down = enlargement(grid.height, grid.rows[row], grid.tile, self.scale)
-        across = enlargement(grid.width, grid.columns[place], grid.tile, self.scale)
-        down, across = (k.to(x0_hat, non_blocking=True) for k in (down, across))
+        down = self._rows(grid, grid.height, grid.rows[row], x0_hat)
+        across = self._rows(grid, grid.width, grid.columns[place], x0_hat)
         return down @ x0_hat @ across.T
+
+    def _rows(self, grid: TileGrid, length: int, start: int, like: Tensor) -> Tensor:
+        """`enlargement` where the tile lies, brought there once a run."""
+        known = (length, start, grid.tile, self.scale)
+        return grid.constant(
+            (*known, like.dtype, like.device),
+            lambda: enlargement(*known).to(like, non_blocking=True),
+        )
 
 
 @lru_cache(maxsize=256)

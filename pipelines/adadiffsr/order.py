@@ -1,4 +1,10 @@
-"""In which order the regions of a run are evaluated."""
+"""In which order the regions of a run are evaluated.
+
+A region is a chain of evaluations, and a call holds so many chains' next ones; no order needs fewer
+calls than evaluations / most, or than the longest chain has. The least advanced first needs no more
+than that wherever it was counted; the longest way first, guessed from each region's last skip,
+needed up to two calls more.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +38,16 @@ class Order:
             heapq.heappush(self.heap, entry)
         return [k for _, k in chosen]
 
+    def push(self, k: int, node: int) -> None:
+        """Region k may be taken at this node."""
+        heapq.heappush(self.heap, (node, k))
+
     def put(self, k: int, node: int) -> None:
         """Region k is at this node now."""
         if node in self.stops:
             self.waiting[k] = node
         else:
-            heapq.heappush(self.heap, (node, k))
+            self.push(k, node)
 
     def meeting(self) -> tuple[int, list[int]] | None:
         """The node at which all that are not further wait, and who they are; they go on then."""

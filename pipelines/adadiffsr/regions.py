@@ -90,10 +90,11 @@ Move = tuple[int, int, str, int]
 
 @dataclass(frozen=True)
 class Call:
-    """One network call. evaluated: the move of every sample."""
+    """One network call. evaluated: the move of every sample. most: how many it could have had."""
 
     index: int
     evaluated: tuple[Move, ...]
+    most: int
 
 
 def log_ratio(sigma: float, following: float) -> float:

@@ -7,6 +7,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from .call_cost import fewest
 from .sampler import RegionRun
 from .step_policy import KINDS
 from .trained_gain import TrainedGain
@@ -30,7 +31,7 @@ def report(run: RegionRun) -> str:
 
     An evaluation is one network call for one tile; classifier-free guidance makes two of each.
     """
-    counts, steps, calls = run.evaluations, len(run.task.sigmas), len(run.calls)
+    counts, steps = run.evaluations, len(run.task.sigmas)
     total = sum(counts)
     early = sum(region.left == "saturated" for region in run.regions)
     starts = run.task.z_lr.shape[0] - sum(n == 0 for n in first_nodes(run).values())
@@ -38,7 +39,7 @@ def report(run: RegionRun) -> str:
         f"{len(counts)} tiles on a base grid of {steps} steps",
         f"evaluations per tile: {min(counts)} / {total / len(counts):.1f} / {max(counts)} "
         f"(min / mean / max), {total} in all, {total / (steps * len(counts)):.0%} of every step",
-        f"network calls: {calls}, {total / (calls * run.batch):.0%} full at {run.batch} tiles each",
+        *network_calls(run),
         f"left early: {early}, started late: {starts}",
         *classes_over_time(run),
     ]
@@ -47,6 +48,29 @@ def report(run: RegionRun) -> str:
     if not run.spans.measured:
         lines.append("not calibrated: closed-form spans; Calibrate Regions measures them")
     return "\n".join(lines)
+
+
+def network_calls(run: RegionRun) -> list[str]:
+    """How many calls there were, beside those of every step, and what they took, if it is known.
+
+    Where a call costs its launches, it is their number that is saved, not that of evaluations.
+    """
+    calls, evaluations = len(run.calls), sum(run.evaluations)
+    tiles, steps = len(run.regions), len(run.task.sigmas)
+    room, most = sum(call.most for call in run.calls), max(call.most for call in run.calls)
+    every = fewest(steps, tiles, most)
+    lines = [
+        f"network calls: {calls}, {evaluations / room:.0%} full at {most} tiles each; every step "
+        f"takes {every}, so {1 - calls / every:.0%} are saved"
+    ]
+    took, whole = run.cost.of(calls, evaluations), run.cost.of(every, steps * tiles)
+    if took and whole and run.cost.line:
+        a, b = (1e3 * seconds for seconds in run.cost.line)
+        lines.append(
+            f"a call takes {a:.3g} ms and {b:.3g} ms a tile: {took:.3g} s in all, every step "
+            f"{whole:.3g} s, so {1 - took / whole:.0%} are saved"
+        )
+    return lines
 
 
 def first_nodes(run: RegionRun) -> dict[int, int]:

@@ -13,8 +13,8 @@ Image Super-Resolution" (ECCV 2024, arXiv 2410.17752).
 | PFJ               | `Injection`           | how strongly it is held to the degraded picture      |
 | stitching         | `TileGrid.stitch`     | Gaussian weights, once, at the end                   |
 
-Regions go in `Order`, the least advanced first, in full batches with a noise level for every
-sample; there is no common clock, so that batches stay full although regions
+Regions of all pictures go in `Order`, the least advanced first, in full batches with a noise level
+for every sample; there is no common clock, so that batches stay full although regions
 skip differently. A region knows nothing of the others: the result depends neither on the batch size
 nor on the order (but for a network whose rounding depends on its batch).
 
@@ -31,14 +31,17 @@ result; `meetings` (ours) stitches all states on the way and cuts them again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..prediction import check_finite
-from .information_gain import Evaluation, InformationGain, Spans
+from ..answers import Finite
+from ..tiled_prior import Budget
+from .call_cost import CallCost
+from .information_gain import Evaluation, Gain, InformationGain, Spans
 from .injection import Injection, coefficient
 from .order import Order
 from .regions import (
@@ -53,6 +56,9 @@ from .regions import (
 )
 from .step_policy import THRESHOLD, Place, StepPolicy
 
+USUAL = 8  # regions of a call where their number is automatic and there is no CUDA device
+SHARE = 0.3  # of the free memory that automatic calls fill; recording one takes as much again
+
 Denoise = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
 """(x (B, C, h, w), sigma (B,), which tiles these are) -> x0_hat (B, C, h, w)."""
 
@@ -61,7 +67,10 @@ Denoise = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
 class RegionRun:
     """One run. Iterating makes network calls; afterwards `regions` hold the result.
 
-    batch: the most regions in one call.
+    batch: the most regions in one call, halved when the GPU runs out of memory. 0 is automatic: on
+    CUDA as many as fill a share of the free memory, unless `cost` knows that fewer do as well, for
+    which the first calls have few; elsewhere `USUAL`.
+    cost: what is known of this network's calls; they are timed.
     """
 
     denoise: Denoise
@@ -72,6 +81,7 @@ class RegionRun:
     options: RegionOptions
     injection: Injection | None = None
     batch: int = 8
+    cost: CallCost = field(default_factory=CallCost)
     regions: list[Region] = field(init=False)
     calls: list[Call] = field(default_factory=list, init=False)
 
@@ -81,18 +91,26 @@ class RegionRun:
         self.levels: list[float] = levels
         self.last = len(levels) - 1
         self.stops = meeting_nodes(len(levels), options.meetings)
+        self.budget, self.finite = Budget(), Finite()
         starts = start_nodes(self.task, self.policy)
         pairs = zip(self.task.z_lr, self.task.noise, starts, strict=True)
         self.regions = [Region(z + options.noise * levels[i] * n, i, z) for z, n, i in pairs]
 
     def __iter__(self) -> Iterator[Call]:
         order = Order([region.node for region in self.regions], self.stops, self._side)
-        while chosen := order.take(self.batch):
-            seen = self._evaluate(chosen)  # f_i, held to z_lr (PFJ)
-            gains = self.gain(seen)  # R_i and I_i (MMLE)
+        while chosen := order.take(most := self.most()):
+            began = time.perf_counter()
+            try:
+                gains, seen = self._measured(chosen)
+            except RuntimeError as error:
+                self.budget.halved(error, len(chosen))
+                for k in chosen:
+                    order.push(k, self.regions[k].node)
+                continue
+            self.cost.add(len(chosen), time.perf_counter() - began)
             each = zip(chosen, seen.x0_hat, gains.full_reference, gains.no_reference, strict=True)
             moves = tuple(self._move(k, x0_hat, f.item(), n.item()) for k, x0_hat, f, n in each)
-            call = Call(len(self.calls), moves)
+            call = Call(len(self.calls), moves, most)
             self.calls.append(call)
             for k in chosen:
                 if not self.regions[k].left:
@@ -100,6 +118,33 @@ class RegionRun:
             if met := order.meeting():
                 self._meet(*met)
             yield call
+        self.finite.end()
+
+    def most(self) -> int:
+        """How many regions the next call may have."""
+        device = self.task.z_lr.device
+        if self.batch or device.type != "cuda":
+            return self.budget.most(device, self.batch or USUAL)
+        known = [self.budget.most(device, 0, SHARE), self.cost.probe, self.cost.enough]
+        return min(n for n in known if n is not None)
+
+    def _measured(self, chosen: list[int]) -> tuple[Gain, Evaluation]:
+        """The same, and what memory it takes, where the number of regions is automatic."""
+        if self.batch:
+            return self._gains(chosen)
+        device = self.task.z_lr.device
+        return self.budget.measured(device, len(chosen), lambda: self._gains(chosen))
+
+    def _gains(self, chosen: list[int]) -> tuple[Gain, Evaluation]:
+        """R_i and I_i (MMLE) of f_i, held to z_lr (PFJ): what the host waits for once a call.
+
+        What is not finite is told a call later on a card, but for what nothing can be gained of.
+        """
+        seen = self._evaluate(chosen)
+        gains = self.gain(seen)
+        if not torch.isfinite(gains.full_reference + gains.no_reference).all():
+            self.finite.end()
+        return gains, seen
 
     def _side(self, node: int) -> int:
         """Between which boundaries a node lies; no call holds regions from two sides."""
@@ -132,7 +177,7 @@ class RegionRun:
         nodes = [r.node for r in regions]
         sigma = task.sigmas[nodes]
         x0_hat = self.denoise(x, sigma.to(x, non_blocking=True), chosen)
-        check_finite(x0_hat, sigma)
+        self.finite.check(x0_hat, sigma, last=False)
         if self.injection:
             tau = self.policy.threshold / THRESHOLD / len(self.levels)
             alpha = [coefficient(r.sharper, tau, self.levels[r.node] <= task.half) for r in regions]
@@ -189,6 +234,10 @@ class RegionRun:
     @property
     def remaining(self) -> int:
         """About how many network calls are still to come, if regions go on as they do now."""
-        live = [region for region in self.regions if not region.left]
-        ahead = [1 - (region.node - self.last) // region.history.skip for region in live]
-        return max([-(-sum(ahead) // self.batch), *ahead])
+        ahead = [
+            1 - (region.node - self.last) // region.history.skip
+            for region in self.regions
+            if not region.left
+        ]
+        most = self.calls[-1].most if self.calls else self.most()
+        return max([-(-sum(ahead) // most), *ahead])

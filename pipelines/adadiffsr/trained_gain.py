@@ -90,7 +90,7 @@ class TrainedGain:
         """One call of the regressor for all rows."""
         maps = self.regressor.predict(
             seen.x, seen.x0_hat, seen.previous, seen.z_lr, seen.sigma, seen.sigma_previous
-        )
+        ).cpu()  # at once: the host waits for it
         self.calls += 1
         self.regions += len(maps)
         step = (seen.sigma / seen.sigma_next).log()

@@ -35,7 +35,8 @@ def check_linear(name: str, forward: Map, x: Tensor, pullback: Map, y: Tensor) -
     """
     d, r = probe(x, 1), probe(y, 2)
     a_d = forward(d)
-    refuse_unless_equal(name, a_d, d, r, pullback(r), TOLERANCE * length(a_d))
+    numbers = told(*products(a_d, d, r, pullback(r)))
+    refuse_unless_equal(name, numbers, TOLERANCE * numbers[0])
 
 
 def check_nonlinear(name: str, forward: Map, x: Tensor, pullback: Map, y: Tensor) -> None:
@@ -49,57 +50,77 @@ def check_nonlinear(name: str, forward: Map, x: Tensor, pullback: Map, y: Tensor
     falls with the step; rounding, half precision's above all, makes it rise.
     """
     d, r = probe(x, 1), probe(y, 2)
-    j_d, error = difference(forward, x, d, y)
-    jt_r, allowed, least = pullback(r), ERRORS * error + TOLERANCE * length(j_d), 0.0
-    if equal(j_d, d, r, jt_r, allowed):
+    jt_r = pullback(r)
+    numbers, error = difference(forward, x, d, y, r, jt_r)
+    allowed, least = ERRORS * error + TOLERANCE * numbers[0], 0.0
+    if equal(numbers, allowed):
         return
-    (finer, _), (finest, own) = (one_difference(forward, x, d, y, step) for step in FINER)
-    if length(finest) < FALLEN * length(j_d):
-        error, least = max(own, length(finest - finer)), FLAT * length(j_d)
-        j_d, allowed = finest, ERRORS * error + TOLERANCE * length(finest)
-    refuse_unless_equal(name, j_d, d, r, jt_r, allowed, least)
+    (finer, *_), (finest, products_of, own) = (
+        one_difference(forward, x, d, y, step, r, jt_r) for step in FINER
+    )
+    moved, apart, own_error, *finest_numbers = told(
+        length(finest), length(finest - finer), own, *products_of
+    )
+    if moved < FALLEN * numbers[0]:
+        least = FLAT * numbers[0]
+        numbers, allowed = finest_numbers, ERRORS * max(own_error, apart) + TOLERANCE * moved
+    refuse_unless_equal(name, numbers, allowed, least)
 
 
-def difference(forward: Map, x: Tensor, d: Tensor, y: Tensor) -> tuple[Tensor, float]:
-    """(J d, its possible error |.|) of the first of `STEPS` that is good enough, or of the best."""
-    found: list[tuple[Tensor, float]] = []
+def difference(
+    forward: Map, x: Tensor, d: Tensor, y: Tensor, r: Tensor, jt_r: Tensor
+) -> tuple[list[float], float]:
+    """(`products` of J d, its possible error |.|) of the first of `STEPS` that is good enough, or
+    of the best."""
+    found: list[tuple[list[float], float]] = []
     for step in STEPS:
-        j_d, error = one_difference(forward, x, d, y, step)
-        found.append((j_d, error))
-        if error <= TELLING * length(j_d):
+        _, products_of, possible = one_difference(forward, x, d, y, step, r, jt_r)
+        error, *numbers = told(possible, *products_of)
+        found.append((numbers, error))
+        if error <= TELLING * numbers[0]:
             break
-    return min(found, key=lambda each: each[1] / max(length(each[0]), 1e-30))
+    return min(found, key=lambda each: each[1] / max(each[0][0], 1e-30))
 
 
 def one_difference(
-    forward: Map, x: Tensor, d: Tensor, y: Tensor, step: float
-) -> tuple[Tensor, float]:
-    """(J d by a central difference, its possible error |.|): half of what the two one-sided
-    differences are apart, or rounding's where the function moves no further than that."""
-    h = step * max(length(x), SMALLEST * math.sqrt(x.numel())) / length(d)
+    forward: Map, x: Tensor, d: Tensor, y: Tensor, step: float, r: Tensor, jt_r: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+    """(J d by a central difference, its `products`, its possible error |.|): half of what the two
+    one-sided differences are apart, or rounding's where the function moves no further than that."""
+    h = step * length(x).clamp(min=SMALLEST * math.sqrt(x.numel())) / length(d)
     ahead, behind = forward(x + h * d) - y, y - forward(x - h * d)
     moved, apart = ahead + behind, length(ahead - behind)
     rounding = torch.finfo(y.dtype).eps * length(y)
-    error = max(apart, rounding) if length(moved) <= rounding else apart
-    return moved / (2 * h), error / (2 * h)
+    error = torch.where(length(moved) <= rounding, torch.maximum(apart, rounding), apart)
+    j_d = moved / (2 * h)
+    return j_d, products(j_d, d, r, jt_r), error / (2 * h)
 
 
-def equal(
-    j_d: Tensor, d: Tensor, r: Tensor, jt_r: Tensor, allowed: float, least: float = 0.0
-) -> bool:
-    """Whether the two products are finite and no further apart than allowed, and J^T r is zero only
-    where |J d| is no more than `least`."""
-    vanished = length(jt_r) == 0 and length(j_d) > least
-    gap = abs(inner(j_d, r) - inner(d, jt_r))
+def products(j_d: Tensor, d: Tensor, r: Tensor, jt_r: Tensor) -> tuple[Tensor, ...]:
+    """|J d|, |J^T r|, <J d, r> and <d, J^T r>, still on their device."""
+    return length(j_d), length(jt_r), inner(j_d, r), inner(d, jt_r)
+
+
+def told(*numbers: Tensor) -> list[float]:
+    """The numbers, for which the host waits once."""
+    return torch.stack(numbers).tolist()
+
+
+def equal(numbers: list[float], allowed: float, least: float = 0.0) -> bool:
+    """Whether the two products of `products` are finite and no further apart than allowed, and
+    J^T r is zero only where |J d| is no more than `least`."""
+    moved, back, forwards, backwards = numbers
+    vanished = back == 0 and moved > least
+    gap = abs(forwards - backwards)
     return not vanished and gap <= allowed < math.inf  # NaN is not equal either
 
 
 def refuse_unless_equal(
-    name: str, j_d: Tensor, d: Tensor, r: Tensor, jt_r: Tensor, allowed: float, least: float = 0.0
+    name: str, numbers: list[float], allowed: float, least: float = 0.0
 ) -> None:
     """Raise `ArithmeticError` where the two products are not `equal`."""
-    if not equal(j_d, d, r, jt_r, allowed, least):
-        forwards, backwards = inner(j_d, r), inner(d, jt_r)
+    if not equal(numbers, allowed, least):
+        *_, forwards, backwards = numbers
         remedy = "report the operator"
         if torch.is_inference_mode_enabled():
             remedy = "call it outside of torch.inference_mode()"
@@ -119,14 +140,14 @@ def probe(like: Tensor, seed: int) -> Tensor:
     return pool.repeat(-(-count // POOL))[:count].reshape(like.shape)
 
 
-def inner(u: Tensor, v: Tensor) -> float:
+def inner(u: Tensor, v: Tensor) -> Tensor:
     """<u, v> over the whole batch."""
-    return (wide(u) * wide(v)).sum().item()
+    return (wide(u) * wide(v)).sum()
 
 
-def length(v: Tensor) -> float:
+def length(v: Tensor) -> Tensor:
     """|v| over the whole batch."""
-    return wide(v).square().sum().sqrt().item()
+    return wide(v).square().sum().sqrt()
 
 
 def wide(v: Tensor) -> Tensor:

@@ -17,16 +17,17 @@ code mixes both, so that its coefficients differ where rounding is coarse (the l
 the same for a continuous-time prior. `consistent` is the paper's formula; where two levels coincide
 it gives I1 = I2 = 0, the limit.
 
-The recurrence runs online with two images held. After a change of resolution x_c and x0_y,i are
-enlarged by nearest neighbour, as the official code does (latents too, since x_c is noisy and cannot
-be decoded). The result is the state at sigma_{N-1} and
-not an x0: it carries noise of that level. In the paper's variance-preserving scale, which the
-official code clips to [-1, 1], it is x_c / sqrt(1 + sigma_{N-1}^2).
+The recurrence runs online with two images held, x_c and x0_y,i. After a change of resolution both
+are enlarged by nearest neighbour, as the official code does (latents too, since x_c is noisy and
+cannot be decoded). The result is the state at sigma_{N-1} and not an x0: it carries noise of that
+level. In the paper's variance-preserving scale, which the official code clips to [-1, 1], it is
+x_c / sqrt(1 + sigma_{N-1}^2).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class Corrector:
         if coefficients not in COEFFICIENTS:
             raise ValueError(f"Coefficients are {coefficients!r}; choose one of {COEFFICIENTS}.")
         self.coefficients = coefficients
-        self.step: Step | None = None  # the previous step
+        self.step: Step | None = None  # the previous step, but for x and x0_hat
         self.x_c: Tensor | None = None  # (B, C, h, w) at the previous step's resolution
         self.started: Tensor | None = None  # (B,) bool, whether step m has come
 
@@ -62,7 +63,7 @@ class Corrector:
         first = step.deterministic & ~self.started
         self.x_c = torch.where(column(first, step.x) > 0, step.x, self.x_c)
         self.started = self.started | first
-        self.step = step
+        self.step = replace(step, x=step.x0_y, x0_hat=step.x0_y)  # the others may go
 
     def _advance(self, x_c: Tensor, now: Step, following: Step) -> Tensor:
         """x_c at the level of `following`."""

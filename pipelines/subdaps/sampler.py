@@ -81,6 +81,7 @@ def restore(
     sigmas, grid = schedule.sigmas.tolist(), schedule.grid.tolist()
     factors, steps = (*schedule.factors, 1), schedule.steps
     at, finite = levels(measurement, canvas, factors, codec), Finite()
+    both = replay, finite
     x = noised(guessed(measurement, canvas, factors[0], codec), renoise * sigmas[0], noise)
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor, factor_next = *sigmas[i : i + 2], *factors[i : i + 2]
@@ -90,21 +91,20 @@ def restore(
         if i == steps - 1:  # it has no data term
             yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_hat, stochastic(x), size)
             return
-        around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, larger, factor, replay)
+        around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, larger, factor, *both)
         ours = complementary and renoise > 0 and complement.exists(update, m.operator)
         r = 2 * sigma_next if ours else believed(prior, update, sigma, factor, belief)
         if ours and not larger:
             x0_y, n = complement.updated(x0_hat, noise(x0_hat), r, update, m, around)
         else:
             x0_y, n = update(x0_hat, r, m, around), None
-        changed = Updated(x0_hat, x0_y, r, m, update, around)
-        deterministic = switch(changed) if factor == 1 else stochastic(x)
-        yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, deterministic, size)
+        kept = switch(Updated(x0_hat, x0_y, r, m, update, around)) if factor == 1 else stochastic(x)
+        yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, kept, size)
         if larger:
             x = noised(enlarge(x0_y, factor // factor_next, codec), renoise * sigma_next, noise)
             continue
         n = renoise * (noise(x) if n is None else n) if renoise > 0 else 0.0
-        c = kept_noise(deterministic, sigma, sigma_next, update.ancestral)
+        c = kept_noise(kept, sigma, sigma_next, update.ancestral)
         x = transition(x, x0_y, sigma, sigma_next, c, n)
 
 

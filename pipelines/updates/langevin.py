@@ -25,6 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..answers import Finite
 from ..measurement import Measurement
 from ..operators.contract import Operator
 from ..operators.decode import ThroughDecoder
@@ -99,11 +100,11 @@ class Langevin(Options):
             a_z, pullback = measurement.operator.trusted_vjp(z)
             score = pullback(measurement.y - a_z) / s**2 + (x0_hat - z) / r**2
             z = z + lr * score + root * around.noise(z)
-        if not torch.isfinite(z).all():
-            raise FloatingPointError(
-                f"Langevin dynamics diverged at noise level {around.sigma:.4g} with learning_rate "
-                f"{self.learning_rate:g}; lower it."
-            )
+        (around.finite or Finite()).check(
+            z, around.sigma, last=around.finite is None,
+            sentence="Langevin dynamics diverged at noise level {sigma} with learning_rate "
+            f"{self.learning_rate:g}; lower it.",
+        )  # fmt: skip
         return z
 
     def _step_sizes(self, operator: Operator, like: Tensor, around: Surroundings) -> Tensor:

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ..answers import Finite
 from ..measurement import Measurement
 from ..noise import Noise
 from ..replay import Replay, launched
@@ -25,6 +26,8 @@ class Surroundings:
     changes_resolution: whether the next state has another resolution.
     factor:      how many times smaller than the full canvas the prediction is.
     replay:      plays back work that is always the same; see `pipelines/replay.py`.
+    finite:      whom an update tells that what it makes may not be finite; None where it is to see
+    for itself.
     """
 
     sigma: float
@@ -35,6 +38,7 @@ class Surroundings:
     changes_resolution: bool = False
     factor: int = 1
     replay: Replay = launched
+    finite: Finite | None = None
 
 
 @runtime_checkable
