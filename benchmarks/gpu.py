@@ -1,42 +1,43 @@
 """What a card gives: runs as ComfyUI makes them, played back (`pipelines/replay.py`) and launched.
 
-    python benchmarks/gpu.py --seconds 120
+    python benchmarks/gpu.py [--seconds 330] [--part large --part regions ..]
 
-Parts come by importance, and every row is in results/gpu.json as soon as it is known; what no
-longer fits into the time is left out, and said so. Without a CUDA device it runs on the CPU and
-leaves out waits, peaks and what is played back: `--small` shows that in a minute.
+Parts come by importance, and every row is in results/gpu.json as soon as it is known, in place of
+an older one of its name from the same kind of card; what no longer fits into the time is left out,
+and said so. Without a CUDA device it runs on the CPU and leaves out waits, peaks and what is played
+back: `--small` shows that in a minute.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pack
 import torch
+from gpu_more import levels_part, peaks_part, together_part
 from gpu_networks import ffhq_size
 from gpu_parts import regions_part, starts_part, step_part, update_part
 from gpu_runs import (
     Asked,
     Row,
     built_in,
+    figures,
     measured,
     recordings,
     sampled,
-    seconds_of,
-    waits_of,
     ways,
 )
 from photos import EVALUATION, photos
 from tasks import TITLES, measurements, operators
 
-from undegrade.models.prior import MultiResolutionPrior, Prior
+from undegrade.models.prior import MultiResolutionPrior
 from undegrade.nodes.comfyui.wall import left
-from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.subdaps.switch import FixedThreshold
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
@@ -45,25 +46,6 @@ FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch
 OFFICIAL = {"renoise": 1.0, "complementary": False, "steps": 100}
 TAU = {"super_resolution": 1e-5, "motion": 3e-4, "gaussian": 1e-4, "inpainting": 1e-5}
 HEADER = ["work", "s", "waits a step", "peak MiB", "dB", "more"]
-
-
-def figures(
-    asked: Asked, prior: Prior, m: Measurement, steps: int, tries: int = 2, **options: Any
-) -> Row:
-    """(seconds, the best of some tries; waits a step between steps 12 and 18; peak; None)."""
-
-    def run(count: int = steps) -> torch.Tensor:
-        return sampled(prior, m, steps=count, **options)
-
-    run(min(steps, 9))  # constants and kernels
-    if asked.device.type != "cuda":
-        return seconds_of(run, asked.device), None, None, None
-    waits = None
-    if tries > 1:
-        waits = (waits_of(lambda: run(18)) - waits_of(lambda: run(12))) / 6
-    torch.cuda.reset_peak_memory_stats()
-    seconds = min(seconds_of(run, asked.device) for _ in range(tries))
-    return seconds, waits, torch.cuda.max_memory_allocated() / 2**20, None
 
 
 def formats(asked: Asked) -> list[str]:
@@ -149,8 +131,20 @@ def sized(asked: Asked, precision: str, size: str) -> Row:
     return f"built-in, super-resolution, {size}, {precision}", *found, None
 
 
-PARTS = (small_runs, official, step_part, update_part, restored, large_runs, starts_part,
-         regions_part, largest_run)  # fmt: skip
+PARTS = {
+    "small": small_runs,
+    "official": official,
+    "together": together_part,
+    "step": step_part,
+    "updates": update_part,
+    "levels": levels_part,
+    "photographs": restored,
+    "large": large_runs,
+    "starts": starts_part,
+    "regions": regions_part,
+    "peaks": peaks_part,
+    "largest": largest_run,
+}
 
 
 @dataclass
@@ -161,11 +155,13 @@ class Report:
     end: float
     written: bool
     rows: list[list[Any]] = field(default_factory=list)
+    new: list[list[Any]] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """One more row."""
-        self.rows.append(["-" if figure is None else figure for figure in row])
-        print(*self.rows[-1], flush=True)
+        """One more row, or a newer one."""
+        self.new.append(["-" if figure is None else figure for figure in row])
+        print(*self.new[-1], flush=True)
+        self.rows = [known for known in self.rows if known[0] != row[0]] + self.new[-1:]
         self.write(False)
 
     def write(self, complete: bool) -> None:
@@ -180,9 +176,16 @@ class Report:
         return time.monotonic() > self.end
 
 
-def measure(asked: Asked, report: Report) -> None:
+def kept(device: str) -> list[list[Any]]:
+    """The rows that are known of this kind of card."""
+    path = pack.RESULTS / "gpu.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    return known["rows"] if known.get("device") == device else []
+
+
+def measure(asked: Asked, report: Report, parts: Iterable[str]) -> None:
     """Part after part, until done or out of time."""
-    for part in PARTS:
+    for part in map(PARTS.__getitem__, parts):
         try:
             with left():
                 for row in part(asked):
@@ -199,7 +202,8 @@ def measure(asked: Asked, report: Report) -> None:
 def main() -> None:
     """Measure, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--seconds", type=float, default=330.0)
+    parser.add_argument("--part", action="append", choices=[*PARTS], help="that one only; several")
     parser.add_argument("--small", action="store_true", help="everything as small as it can be")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -208,11 +212,11 @@ def main() -> None:
     if given.small:
         asked = Asked(device, True, 6, 1, ["64x64", "64x96"], 32)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    report = Report(name, time.monotonic() + given.seconds, not given.small)
-    measure(asked, report)
-    report.write(not report.late)
+    report = Report(name, time.monotonic() + given.seconds, not given.small, kept(name))
+    measure(asked, report, given.part or PARTS)
+    report.write(not report.late and not given.part)
     print(f"{name}, torch {torch.__version__}")
-    print(pack.table(HEADER, report.rows))
+    print(pack.table(HEADER, report.new))
     if report.late:
         print(f"Out of time after {given.seconds:g} s; the rest was left out.")
 

@@ -208,6 +208,7 @@ def regions_part(asked: Asked) -> Iterator[Row]:
         uniform = [list(range(base))] * tiles
         orders = {"heap": heap_sizes(nodes, 8), "lockstep": lockstep_sizes(nodes, 8),
                   "equal steps": heap_sizes(uniform, 8)}  # fmt: skip
+        orders["heap, at most 32 a call"] = heap_sizes(nodes, 32)
         for order, sizes in orders.items():
             for way, allowed in ways(asked):
                 with recordings(allowed), played(prior, asked.device) as (quick, _replay):

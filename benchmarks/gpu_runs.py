@@ -102,3 +102,22 @@ def ways(asked: Asked) -> list[tuple[str, bool]]:
     """How work reaches the device: (title, whether it is recorded)."""
     cuda = asked.device.type == "cuda"
     return [("played back", True), ("launched", False)] if cuda else [("launched", False)]
+
+
+def figures(
+    asked: Asked, prior: Prior, m: Measurement, steps: int, tries: int = 2, **options: Any
+) -> Row:
+    """(seconds, the best of some tries; waits a step between steps 12 and 18; peak; None)."""
+
+    def run(count: int = steps) -> torch.Tensor:
+        return sampled(prior, m, steps=count, **options)
+
+    run(min(steps, 9))  # constants and kernels
+    if asked.device.type != "cuda":
+        return seconds_of(run, asked.device), None, None, None
+    waits = None
+    if tries > 1:
+        waits = (waits_of(lambda: run(18)) - waits_of(lambda: run(12))) / 6
+    torch.cuda.reset_peak_memory_stats()
+    seconds = min(seconds_of(run, asked.device) for _ in range(tries))
+    return seconds, waits, torch.cuda.max_memory_allocated() / 2**20, None

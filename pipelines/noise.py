@@ -37,6 +37,33 @@ def per_sample_noise(seeds: Sequence[int]) -> Noise:
     return Streams([torch.Generator().manual_seed(seed % 2**64) for seed in seeds])
 
 
+def noise_of_device(seeds: Sequence[int], device: torch.device) -> Noise:
+    """A noise source with one generator of that device per sample: nothing is drawn on the host or
+    brought to the device, and a seed gives other noise on another kind of device.
+
+    seeds: as for `per_sample_noise`, whose numbers it gives on the CPU.
+    """
+    generators = [torch.Generator(device).manual_seed(seed % 2**64) for seed in seeds]
+
+    def drawn_there(like: Tensor) -> Tensor:
+        check_count(like, generators)
+        made = torch.empty(like.shape, device=device)
+        for row, generator in zip(made, generators, strict=True):
+            torch.randn(row.shape, generator=generator, device=device, out=row)
+        return made
+
+    return drawn_there
+
+
+def check_count(like: Tensor, generators: Sequence[torch.Generator]) -> None:
+    """Raise `ValueError` unless there is one generator per sample."""
+    if like.shape[0] != len(generators):
+        raise ValueError(
+            f"Noise was asked for {like.shape[0]} samples, but {len(generators)} seeds were given; "
+            "give one seed per sample."
+        )
+
+
 def damage_seed(seed: int) -> int:
     """The seed of the noise that a picture is spoilt with, where a person chose `seed`.
 
@@ -62,11 +89,7 @@ class Streams:
 
     def __call__(self, like: Tensor) -> Tensor:
         """Standard normal values of like's shape, on its device."""
-        if like.shape[0] != len(self.generators):
-            raise ValueError(
-                f"Noise was asked for {like.shape[0]} samples, but {len(self.generators)} seeds "
-                "were given; give one seed per sample."
-            )
+        check_count(like, self.generators)
         values = self.made_ahead(like.shape)
         if values is None:
             values = self.made(empty(like))

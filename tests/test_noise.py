@@ -5,6 +5,7 @@ import pytest
 import torch
 from node_calls import call
 
+from undegrade.nodes.posterior import sampler
 from undegrade.pipelines import noise as module
 from undegrade.pipelines.measurement import Measurement, simulate
 from undegrade.pipelines.noise import damage_seed, per_sample_noise
@@ -12,6 +13,7 @@ from undegrade.pipelines.operators.downscale import Downscale
 from undegrade.pipelines.operators.hdr import HDRClip
 from undegrade.pipelines.subdaps.options import SamplerOptions
 
+CPU = torch.device("cpu")
 SHAPES = [(3, 37, 31), (3, 74, 62), (1, 1, 1), (3, 1, 7)]  # a run draws at several sizes
 
 
@@ -46,6 +48,45 @@ def test_the_noise_of_a_damage_is_not_that_of_a_sampler_with_the_same_seed():
     both = torch.stack([(m.y[0] / 0.1).flatten(), first.flatten()])
     assert abs(torch.corrcoef(both)[0, 1]) < 0.1 and m.y.std() > 0.08
     assert len({damage_seed(s) for s in range(100)}) == 100
+
+
+def test_noise_of_a_device_belongs_to_a_sample_too():
+    there = module.noise_of_device([5, 2**64 - 1], torch.device("cpu"))
+    here = per_sample_noise([5, 2**64 - 1])
+    for shape in SHAPES:
+        like = torch.empty(2, *shape)
+        assert torch.equal(there(like), here(like)), "on the CPU they are one"
+    with pytest.raises(ValueError, match="3 samples, but 2 seeds"):
+        there(torch.empty(3, 1, 2, 2))
+
+
+def test_a_run_draws_where_it_is_told(monkeypatch):
+    asked = []
+
+    def drawn_there(seeds, device):
+        asked.append((seeds, device.type))
+        return per_sample_noise([seed + 1 for seed in seeds])
+
+    monkeypatch.setattr(sampler, "noise_of_device", drawn_there)
+    for draws in (False, True):
+        for on in (False, True):
+            noise = sampler.noises_of(SamplerOptions(draws=draws, device_noise=on), CPU)([2, 3])
+            expected = per_sample_noise([2, 3] if not draws else [1, 1])
+            like = torch.empty(2, 1, 4, 4)
+            signs = torch.tensor([1.0, -1.0 if draws else 1.0])[:, None, None, None]
+            assert torch.equal(noise(like), expected(like) * signs) != on
+    assert asked == [([2, 3], "cpu"), ([1, 1], "cpu")]
+
+
+@pytest.mark.cuda
+def test_noise_of_a_card_is_the_same_alone_and_in_a_batch():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    cuda = torch.device("cuda")
+    together = module.noise_of_device([3, 4], cuda)(torch.empty(2, 3, 64, 64, device=cuda))
+    alone = module.noise_of_device([4], cuda)(torch.empty(1, 3, 64, 64, device=cuda))
+    assert together.is_cuda and torch.equal(together[1:], alone)
+    assert together.mean().abs() < 0.05 and (together.std() - 1).abs() < 0.05
 
 
 def test_no_global_state_is_read_or_changed():

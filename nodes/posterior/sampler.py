@@ -13,7 +13,7 @@ from torch import Tensor
 from ...models.prior import Prior
 from ...pipelines.level import picture
 from ...pipelines.measurement import Measurement
-from ...pipelines.noise import per_sample_noise
+from ...pipelines.noise import Noise, noise_of_device, per_sample_noise
 from ...pipelines.replay import Replay
 from ...pipelines.step import Step
 from ...pipelines.subdaps.apart import restore_apart
@@ -35,7 +35,7 @@ from .trajectory import RestorationTrajectory, on_cpu
 
 CATEGORY = "Undegrade/posterior"
 FEWEST = 6  # steps; 5 gave 22.6 dB and 4 21.2 where bicubic enlargement has 22.9
-LATER = ("complementary", "draws")
+LATER = ("complementary", "draws", "device_noise")
 TRIES = 2  # predictions that a pullback through the network is held against, at each level
 
 
@@ -178,7 +178,7 @@ def run(
         (chosen.steps + tries) * chosen.ode_steps * runs, "Posterior Sampler"
     )
     seeds = [seed + b for b in range(len(many))]
-    noise_of = paired_noise if chosen.draws else per_sample_noise
+    noise_of = noises_of(chosen, device)
     noise = noise_of(seeds) if together else [noise_of([s]) for s in seeds]
     correctors = correctors_of(schedule) if corrected else []
     kept: list[Step] = []
@@ -200,6 +200,13 @@ def run(
     return image, RestorationTrajectory(
         tuple(kept), states_of(correctors), step.size, layout, prior
     )
+
+
+def noises_of(chosen: SamplerOptions, device: torch.device) -> Callable[[list[int]], Noise]:
+    """From seeds to what draws."""
+    drawn_there = partial(noise_of_device, device=device)
+    source: Callable[[list[int]], Noise] = drawn_there if chosen.device_noise else per_sample_noise
+    return partial(paired_noise, source_of=source) if chosen.draws else source
 
 
 def sampler_of(

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...models.codec import Codec
 from ..step import column
+from ..sums import dot
 from .adjoint import check_nonlinear
 from .contract import Operator
 
@@ -138,4 +139,4 @@ def difference(decode: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> Tens
 
 def norms(v: Tensor) -> Tensor:
     """|v| per sample: (B, ...) -> (B,), each summed by itself."""
-    return torch.stack([sample.square().sum().sqrt() for sample in v])
+    return dot(v, v).sqrt()

@@ -33,7 +33,7 @@ itself; together their mean is nearer the posterior's, since what is odd in the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -151,9 +151,12 @@ def refined(x: Tensor, q: int, std: float, noise: Noise) -> Tensor:
     return x + std * (n - upsample(pool(n, q), q))
 
 
-def paired_noise(seeds: Sequence[int]) -> Noise:
-    """A noise source as `per_sample_noise`, where seed 2 j + 1 draws minus what seed 2 j draws."""
-    source = per_sample_noise([seed // 2 for seed in seeds])
+def paired_noise(
+    seeds: Sequence[int], source_of: Callable[[list[int]], Noise] = per_sample_noise
+) -> Noise:
+    """A noise source as `source_of` makes it, where seed 2 j + 1 draws minus what seed 2 j
+    draws."""
+    source = source_of([seed // 2 for seed in seeds])
     signs = torch.tensor([-1.0 if seed % 2 else 1.0 for seed in seeds])
 
     def drawn(like: Tensor) -> Tensor:

@@ -77,6 +77,12 @@ class SamplerOptions(Options):
         "Posterior Statistics. One alone is further from the truth, their mean nearer. Takes an "
         "even seed and even samples best; renoise and complementary do not count.",
     )
+    device_noise: bool = option(
+        False,
+        "Draw noise with the GPU's own generator: less waiting for large pictures, but a seed then "
+        "gives another picture on another kind of device. On the CPU it changes nothing.",
+        advanced=True,
+    )
 
     @property
     def belief(self) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..measurement import Measurement
 from ..noise import per_sample_noise
 from ..options import Options, option
+from ..sums import mean_square
 from ..updates.update import MeasurementUpdate, Surroundings
 
 
@@ -114,8 +115,3 @@ class NoiseFloor(Options):
         around = replace(updated.around, noise=noise)
         expected = mean_square(x0_hat - updated.update(x0_hat, updated.r, own, around))
         return updated.move <= self.ratio * expected
-
-
-def mean_square(v: Tensor) -> Tensor:
-    """(B, ...) -> (B,), each sample summed by itself so that it does not depend on its batch."""
-    return torch.stack([sample.square().mean() for sample in v])

@@ -45,11 +45,10 @@ from ..operators.contract import Operator
 from ..options import Options, option
 from ..replay import launched
 from ..step import column
+from ..sums import dot
 from .before_rounding import before_rounding, exists
 from .closed_form import gram_of_ones, minimise_exactly
 from .update import Surroundings
-
-ALIGNED = 64  # bytes; a card's sums read 16 at a time
 
 
 @dataclass(frozen=True)
@@ -225,20 +224,3 @@ def next_residual(
         return r - a_omega, pullback
     a_z, pullback = operator.trusted_vjp(z)
     return y - a_z, pullback
-
-
-def dot(u: Tensor, v: Tensor) -> Tensor:
-    """<u, v> per sample: (B, ...), (B, ...) -> (B,).
-
-    Each sample's products are summed by themselves, in memory of their own: how a batched sum is
-    split among threads depends on the batch, and `torch.dot` on where in it a sample begins. On a
-    card a sample's own memory is its part of the batch's, where that begins at a multiple of
-    `ALIGNED`: it reads as many bytes at a time.
-    """
-    if u.is_cuda and u[0].numel() * u.element_size() % ALIGNED == 0:
-        products, found = (u * v).flatten(1), u.new_empty(len(u))
-        for row, place in zip(products, found, strict=True):
-            torch.sum(row, 0, out=place)
-        return found
-    pairs = zip(u.flatten(1), v.flatten(1), strict=True)
-    return torch.stack([(a * b).sum() for a, b in pairs])

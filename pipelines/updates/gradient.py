@@ -27,7 +27,7 @@ from torch import Tensor
 from ..measurement import Measurement
 from ..options import Options, option
 from ..step import column
-from .conjugate_gradient import dot
+from ..sums import dot
 from .update import Surroundings
 
 

@@ -1,0 +1,44 @@
+"""Sums over each sample of a batch, whose bits do not depend on the batch.
+
+How torch splits a sum among threads depends on how many sums there are, and where in memory they
+begin. On the CPU a sample's values are therefore summed by themselves, in memory of their own. On a
+card that would be a kernel for every sample; there all are summed at once, by rows of a fixed
+length, and the rows' sums by rows again:
+
+- 512 values, where there are 16 rows or more: CUDA then gives each row one warp, so that the order
+  of its additions does not depend on how many rows there are;
+- 32 values, or at most 31: less than a warp's own number, in whatever shape.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LONG, MANY, SHORT = 512, 16, 32  # values of a row, rows from which they may be so long; of others
+
+
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """<u, v> per sample: (B, ...), (B, ...) -> (B,)."""
+    if u.device.type != "cpu":
+        return by_rows((u * v).flatten(1))
+    pairs = zip(u.flatten(1), v.flatten(1), strict=True)
+    return torch.stack([(a * b).sum() for a, b in pairs])
+
+
+def mean_square(v: Tensor) -> Tensor:
+    """(B, ...) -> (B,)."""
+    if v.device.type != "cpu":
+        return dot(v, v) / v[0].numel()
+    return torch.stack([sample.square().mean() for sample in v])
+
+
+def by_rows(values: Tensor) -> Tensor:
+    """(B, n) -> (B,), in three or four kernels for pictures of any size and number."""
+    n = values.shape[1]
+    if n < SHORT:
+        return values.sum(1)
+    length = LONG if n >= MANY * LONG else SHORT
+    rows = F.pad(values, (0, -n % length)) if n % length else values
+    return by_rows(rows.reshape(len(values), -1, length).sum(2))

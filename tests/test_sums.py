@@ -1,0 +1,50 @@
+"""Sums over samples: the same bits alone and in a batch, in as few kernels for many as for one."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from undegrade.pipelines.sums import by_rows, dot, mean_square
+
+SHAPES = [(3, 5, 2), (3, 25, 17), (3, 64, 64), (3, 70, 61), (1, 96, 128)]
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that are more than another view of the same values."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sample_is_summed_as_it_is_alone(shape, draw):
+    u, v = draw(9, *shape), draw(9, *shape) + 0.1
+    products = (u * v).flatten(1)
+    exact = products.double().sum(1)
+    for add in (lambda b: dot(u[b], v[b]), lambda b: by_rows(products[b])):
+        whole = add(slice(None))
+        bound = 1e-6 * products.abs().sum(1).max()
+        assert (whole - exact).abs().max() < bound
+        for b in range(9):
+            assert torch.equal(add(slice(b, b + 1)), whole[b : b + 1])
+            assert torch.equal(add(slice(b, b + 3)), whole[b : b + 3])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_samples_take_as_many_kernels_as_one(shape, draw):
+    counts = set()
+    for batch in (1, 2, 16):
+        values = draw(batch, *shape).flatten(1)
+        with Kernels() as kernels:
+            by_rows(values)
+        counts.add(kernels.count)
+    assert len(counts) == 1 and counts.pop() <= 6
+
+
+def test_a_mean_square_is_that_of_each_sample(draw):
+    v = draw(4, 3, 20, 30)
+    assert torch.allclose(mean_square(v), v.double().square().mean((1, 2, 3)).float())
+    assert torch.equal(mean_square(v[2:3])[0], mean_square(v)[2])
