@@ -9,12 +9,13 @@ from browser.test_opening import outside, overlaps
 
 SMALL = {
     "demo_motion_deblur": {"UndegradePosteriorSampler.steps": 6},
-    "demo_daps_and_subdaps": {"UndegradePosteriorSampler.steps": 4,
+    "demo_daps_and_subdaps": {"UndegradePosteriorSampler.steps": 6,
                          "UndegradeLangevinMeasurementUpdate.iterations": 3},
     "Enlarge a small bad picture": {"UndegradeInversionSampler.steps": 3},
     "Use AdaDiffSR": {"UndegradeRegionAdaptiveSampler.steps": 10,
-                                         "UndegradeCalibrateRegions.steps": 10},
-    "demo_uncertainty_map": {"UndegradePosteriorSampler.steps": 4,
+                      "UndegradeCalibrateRegions.steps": 10,
+                      "UndegradeInversionSampler.steps": 3},
+    "demo_uncertainty_map": {"UndegradePosteriorSampler.steps": 6,
                         "UndegradePosteriorSampler.samples": 2},
 }  # fmt: skip
 SAMPLERS = ("UndegradePosteriorSampler", "UndegradeInversionSampler",

@@ -12,6 +12,7 @@ HALF = "--fp16-intermediates"
 BUILT_IN = sorted(set(NAMES) - set(COMFYUI_ONLY) - set(PUBLISHED))
 HOSTED = ["Use a checkpoint", "Use AdaDiffSR with a checkpoint", "Use InvSR in one step",
           "Use StableSR"]
+GROWN = "Remove an object"  # ComfyUI's own Grow Mask takes no mask in half precision
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,11 @@ def half(place, photo, weights):
 
 @pytest.mark.parametrize("name", BUILT_IN + HOSTED)
 def test_it_runs_and_shows_no_pictures_on_its_way(half, name):
-    server, _ = half
+    server, known = half
     run = server.run(graph(name, catalog(server.get("/object_info"))))
+    if known and name == GROWN:
+        assert run.error.strip() == "GrowMask: array type not supported"
+        return
     assert run.end == "success", run.error
     assert not run.previews
 
