@@ -45,12 +45,12 @@ def steps_of(
 
 def step_part(asked: Asked) -> Iterator[Row]:
     """One step of the built-in prior at full size: seconds, and what a profile of it counts."""
-    side, prior, steps = (64 if asked.small else 256), built_in("float32"), 60
-    many = 2 if asked.small else 8
+    prior, many = built_in("float32"), 2 if asked.small else 8
+    side, steps, before = (64, 9, 6) if asked.small else (256, 60, 43)
     for way, allowed in ways(asked):
         with recordings(allowed), host.running(prior), played(prior, asked.device) as pair:
             run = steps_of(pair[0], side, steps, asked.device, pair[1])
-            while next(run).index < 43:
+            while next(run).index < before:
                 pass
 
             def some(run: Iterator[Step] = run) -> None:

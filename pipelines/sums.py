@@ -12,6 +12,8 @@ length, and the rows' sums by rows again:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +27,15 @@ def dot(u: Tensor, v: Tensor) -> Tensor:
         return by_rows((u * v).flatten(1))
     pairs = zip(u.flatten(1), v.flatten(1), strict=True)
     return torch.stack([(a * b).sum() for a, b in pairs])
+
+
+def dots(us: Sequence[Tensor], v: Tensor) -> Sequence[Tensor]:
+    """<u, v> per sample for several u of v's shape, in as many kernels as one takes, but for one:
+    (B, ...), (B, ...) -> (B,) each, with the bits of `dot`."""
+    if v.device.type == "cpu":
+        return [dot(u, v) for u in us]
+    products = (torch.stack([*us]) * v).flatten(2)
+    return by_rows(products.flatten(0, 1)).view(len(us), len(v)).unbind()
 
 
 def mean_square(v: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from undegrade.pipelines.sums import by_rows, dot, mean_square
+from undegrade.pipelines.sums import by_rows, dot, dots, mean_square
 
 SHAPES = [(3, 5, 2), (3, 25, 17), (3, 64, 64), (3, 70, 61), (1, 96, 128)]
 
@@ -42,6 +42,14 @@ def test_many_samples_take_as_many_kernels_as_one(shape, draw):
             by_rows(values)
         counts.add(kernels.count)
     assert len(counts) == 1 and counts.pop() <= 6
+
+
+def test_several_sums_are_those_of_each(draw):
+    us, v = draw(2, 5, 3, 25, 17), draw(5, 3, 25, 17)
+    products = (us * v).flatten(2)
+    assert all(torch.equal(a, dot(u, v)) for a, u in zip(dots(us, v), us, strict=True))
+    together = by_rows(products.flatten(0, 1)).view(2, 5)
+    assert all(torch.equal(a, by_rows(b)) for a, b in zip(together, products, strict=True))
 
 
 def test_a_mean_square_is_that_of_each_sample(draw):

@@ -141,14 +141,15 @@ def train(
 
 def loss_of(
     wrapped: Any, batch: Any, options: LoopOptions, step: int, accelerator: Accelerator
-) -> dict[str, float]:
-    """The terms of the loss, whose gradients are left with the parameters, not too long."""
+) -> dict[str, Tensor]:
+    """The terms of the loss, still on their device; its gradients are left with the parameters, not
+    too long."""
     generator = step_generator(options.seed, step, accelerator.process_index)
     terms = wrapped(batch, generator)
     accelerator.backward(torch.stack(list(terms.values())).sum())
     for module in accelerator.unwrap_model(wrapped).children():
         accelerator.clip_grad_norm_(module.parameters(), LONGEST_GRADIENT)
-    return {name: float(term.detach()) for name, term in terms.items()}
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def step_generator(*key: int) -> torch.Generator:
@@ -238,6 +239,8 @@ def asked_to_stop(accelerator: Accelerator) -> Iterator[Any]:
     with stop_asked() as came:
 
         def asked() -> bool:
+            if accelerator.num_processes == 1:  # which need not ask its card
+                return bool(came)
             each: Any = accelerator.reduce(torch.tensor(len(came), device=accelerator.device))
             return bool(each > 0)
 

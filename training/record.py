@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -19,7 +20,7 @@ class Metrics:
 
     def __init__(self, path: Path, first: int, main: bool) -> None:
         self.path, self.main = path, main
-        self.terms: list[dict[str, float]] = []
+        self.terms: list[dict[str, Tensor]] = []
         self.since = time.monotonic()
         if main:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,14 +44,15 @@ class Metrics:
                 writer.writeheader()
             writer.writerow(row)
 
-    def add(self, terms: dict[str, float]) -> None:
-        """The terms of one step."""
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """The terms of one step, numbers that are read when the interval is closed."""
         self.terms.append(terms)
 
     def write(self, step: int, rate: float, scores: dict[str, float]) -> None:
         """Close an interval."""
         if self.main:
-            means = {k: float(np.mean([t[k] for t in self.terms])) for k in self.terms[0]}
+            read = {k: torch.stack([t[k] for t in self.terms]).tolist() for k in self.terms[0]}
+            means = {k: float(np.mean(values)) for k, values in read.items()}
             seconds = (time.monotonic() - self.since) / len(self.terms)
             row = {"step": step, "rate": rate, "seconds_per_step": seconds}
             self.append({**row, **means, **scores})

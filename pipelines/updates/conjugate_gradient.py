@@ -45,7 +45,7 @@ from ..operators.contract import Operator
 from ..options import Options, option
 from ..replay import launched
 from ..step import column
-from ..sums import dot
+from ..sums import dot, dots
 from .before_rounding import before_rounding, exists
 from .closed_form import gram_of_ones, minimise_exactly
 from .update import Surroundings
@@ -183,8 +183,9 @@ def fletcher_reeves(
             if ended(running):
                 break
             omega = operator.jvp(z, d)
-            curvature = rho * dot(d, d) + dot(omega, omega)  # which may underflow
-            a = torch.where(running & (curvature > 0), dot(g, d) / curvature, zero)
+            dd, gd = dots((d, g), d)
+            curvature = rho * dd + dot(omega, omega)  # which may underflow
+            a = torch.where(running & (curvature > 0), gd / curvature, zero)
             z = z + column(a, z) * d
             if j == iterations - 1:
                 break
