@@ -63,6 +63,8 @@ def presets(task: str) -> dict[str, Preset]:
     return {
         "plug-and-play": PLUG_AND_PLAY,
         "SubDAPS++": SUBDAPS,
+        "SubDAPS++, tuned": Preset(SamplerOptions(schedule="tuned")),
+        "SubDAPS++, fast": Preset(SamplerOptions(schedule="fast")),
         "SubDAPS++, 100 steps": Preset(SamplerOptions(steps=100)),
         "SubDAPS++, one level": Preset(levels=1),
         "SubDAPS++, white noise": Preset(SamplerOptions(complementary=False)),
@@ -80,7 +82,7 @@ def leveled(prior: Prior, levels: int) -> Prior:
 def sample(prior: Prior, measurement: Measurement, preset: Preset, seed: int = 0) -> Tensor:
     """The restored pictures, (B, 3, H, W); picture b draws from seed + b."""
     prior = leveled(prior, preset.levels)
-    schedule, corrector = schedule_for(prior, preset.options), Corrector()
+    schedule, corrector = schedule_for(prior, preset.options, measurement), Corrector()
     noise = per_sample_noise([seed + b for b in range(len(measurement.y))])
     steps = restore(
         prior,
@@ -89,9 +91,10 @@ def sample(prior: Prior, measurement: Measurement, preset: Preset, seed: int = 0
         preset.update,
         noise,
         switch=preset.switch,
-        renoise=preset.options.renoise,
+        renoise=preset.options.drawn,
         belief=preset.options.belief,
         complementary=preset.options.complementary,
+        tuned=preset.options.tuned,
     )
     restored = measurement.y
     for step in steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.codec import IDENTITY, Codec, Identity
@@ -44,9 +45,13 @@ def canvas_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     return height, width
 
 
-def enlarge(x: Tensor, factor: int, codec: Codec) -> Tensor:
-    """The state of a picture `factor` times as large: every pixel repeated, through the codec."""
-    return codec.encode(upsample(codec.decode(x), factor))
+def enlarge(x: Tensor, factor: int, codec: Codec, smooth: bool = False) -> Tensor:
+    """The state of a picture `factor` times as large, through the codec: every pixel repeated, or
+    by bicubic interpolation."""
+    pixels = codec.decode(x)
+    if smooth:
+        return codec.encode(F.interpolate(pixels, scale_factor=factor, mode="bicubic"))
+    return codec.encode(upsample(pixels, factor))
 
 
 def picture(x: Tensor, size: tuple[int, int], codec: Codec = IDENTITY) -> Tensor:

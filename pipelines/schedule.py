@@ -23,8 +23,9 @@ THIRDS = (1 / 3, 2 / 3)
 class Schedule:
     """The noise level and the resolution of every step.
 
-    sigmas:  (N + 1,) float64, descending, `sigmas[N] == 0`; step i goes from sigmas[i] to
-    sigmas[i+1].
+    sigmas:  (N + 1,) float64, descending at each resolution, `sigmas[N] == 0`; step i goes from
+    sigmas[i] to sigmas[i+1]. Where the resolution changes they may rise as far as factors fall:
+    averages over q x q pixels with noise of sigma have noise of sigma / q.
     factors: N integers; at step i the state is `factors[i]` times smaller than the picture.
              Never increasing, and 1 at the last step.
     grid:    (N,) float64, the noise levels before they were rounded to those a discrete-time
@@ -46,13 +47,13 @@ class Schedule:
                 f"A schedule of {steps} steps has {tuple(self.sigmas.shape)} noise levels; "
                 "give one more noise level than steps, and at least one step."
             )
-        levels = self.sigmas[:-1]
-        if self.sigmas[-1] != 0 or not (levels > 0).all() or not (levels.diff() <= 0).all():
-            raise ValueError("Noise levels must be positive, never rise and end in 0.")
         if self.factors[-1] != 1 or any(
             a < b for a, b in zip(self.factors, self.factors[1:], strict=False)
         ):
             raise ValueError(f"Factors are {self.factors}; they must never rise and end in 1.")
+        seen = self.sigmas[:-1] * torch.tensor(self.factors)  # the noise of single pixels
+        if self.sigmas[-1] != 0 or not (seen > 0).all() or not (seen.diff() <= 0).all():
+            raise ValueError("Noise levels must be positive, never rise and end in 0.")
 
     @property
     def steps(self) -> int:

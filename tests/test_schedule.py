@@ -127,6 +127,7 @@ def tensor(*values: float) -> torch.Tensor:
         (lambda: Schedule(tensor(0), ()), r"at least one step"),
         (lambda: Schedule(tensor(1, 0.5, 0.1), (1, 1)), r"never rise and end in 0\."),
         (lambda: Schedule(tensor(1, 2, 0), (1, 1)), r"never rise"),
+        (lambda: Schedule(tensor(1, 2.1, 0), (2, 1)), r"never rise"),
         (lambda: Schedule(tensor(1, 0, 0), (1, 1)), r"must be positive"),
         (lambda: Schedule(tensor(1, math.nan, 0), (1, 1)), r"must be positive"),
         (lambda: Schedule(tensor(2, 1, 0), (1, 2)), r"Factors are \(1, 2\); they must never rise"),

@@ -18,7 +18,7 @@ from ...pipelines.replay import Replay
 from ...pipelines.step import Step
 from ...pipelines.subdaps.apart import restore_apart
 from ...pipelines.subdaps.draws import draw, paired_noise
-from ...pipelines.subdaps.options import SamplerOptions, schedule_for
+from ...pipelines.subdaps.options import BY_STEPS, SamplerOptions, schedule_for
 from ...pipelines.subdaps.sampler import restore
 from ...pipelines.subdaps.switch import SwitchRule, never
 from ...pipelines.updates.conjugate_gradient import ConjugateGradient
@@ -35,7 +35,7 @@ from .trajectory import RestorationTrajectory, on_cpu
 
 CATEGORY = "Undegrade/posterior"
 FEWEST = 6  # steps; 5 gave 22.6 dB and 4 21.2 where bicubic enlargement has 22.9
-LATER = ("complementary", "draws", "device_noise")
+LATER = ("complementary", "draws", "device_noise", "schedule")
 TRIES = 2  # predictions that a pullback through the network is held against, at each level
 
 
@@ -153,7 +153,7 @@ class PosteriorSampler:
             given = (prior, measurement, seed, samples, keep_trajectory, update, switch)
             again = partial(self.sample, *given, **options)
             result = result[0], replace(result[1], again=lambda: again()["result"][1])
-        return {"ui": {"text": too_few(chosen.steps)}, "result": result}
+        return {"ui": {"text": too_few(chosen)}, "result": result}
 
 
 def run(
@@ -172,10 +172,11 @@ def run(
     many = measurement.y.repeat_interleave(samples, 0).to(device)
     watched = measurement.at(WatchedOperator(measurement.operator), many)
     together = measurement.operator.smooth or len(many) == 1
-    schedule, runs = schedule_for(prior, chosen), 1 if together else len(many)
+    runs = 1 if together else len(many)
+    schedule = schedule_for(prior, chosen, measurement)
     tries = TRIES * len(set(schedule.factors)) if update.through_network else 0
     progress = host.Progress(
-        (chosen.steps + tries) * chosen.ode_steps * runs, "Posterior Sampler"
+        (schedule.steps + tries) * chosen.ode_steps * runs, "Posterior Sampler"
     )
     seeds = [seed + b for b in range(len(many))]
     noise_of = noises_of(chosen, device)
@@ -191,7 +192,7 @@ def run(
                 corrector.add(step)
             if keep_trajectory:
                 kept.append(on_cpu(step))
-            left = (chosen.steps - 1 - step.index) * chosen.ode_steps
+            left = (schedule.steps - 1 - step.index) * chosen.ode_steps
             progress.value = progress.total - left * runs
             progress.show(lambda step=step: to_preview(glimpse(step, prior.codec)))
     assert step is not None
@@ -215,9 +216,9 @@ def sampler_of(
     """The generator that runs, and the arguments that are its own."""
     if chosen.draws:
         return draw, {}
-    names = ("renoise", "belief", "ode_steps", "complementary")
+    names = ("belief", "ode_steps", "complementary", "tuned")
     own = {name: getattr(chosen, name) for name in names}
-    return restore, {"switch": switch, "replay": replay, **own}
+    return restore, {"switch": switch, "replay": replay, "renoise": chosen.drawn, **own}
 
 
 def check_draws(prior: Prior, chosen: SamplerOptions, switch: SwitchRule | None) -> None:
@@ -227,19 +228,19 @@ def check_draws(prior: Prior, chosen: SamplerOptions, switch: SwitchRule | None)
             f"How far the predictions of {prior.spec.name} lie from the truth is not known, and "
             "draws need it; put Measure Prior Error behind the prior, or turn draws off."
         )
-    if switch is not None or chosen.ode_steps > 1 or chosen.renoise == 0:
+    if switch is not None or chosen.ode_steps > 1 or chosen.renoise == 0 or chosen.tuned:
         raise ValueError(
             "Draws take steps of their own with all their noise; disconnect the switch and set "
-            "ode_steps to 1 and renoise above 0, or turn draws off."
+            f"ode_steps to 1, renoise above 0 and schedule to {BY_STEPS!r}, or turn draws off."
         )
 
 
-def too_few(steps: int) -> list[str]:
+def too_few(chosen: SamplerOptions) -> list[str]:
     """A sentence where the steps are so few that the last one, which has no data term, undoes
     them."""
-    if steps >= FEWEST:
+    if chosen.tuned or chosen.steps >= FEWEST:
         return []
     return [
-        f"steps is {steps}: with fewer than {FEWEST} the answer was further from the truth than "
-        "the picture it came from, on most tasks tried; take 20 or more."
+        f"steps is {chosen.steps}: with fewer than {FEWEST} the answer was further from the truth "
+        "than the picture it came from, on most tasks tried; take 20 or more."
     ]

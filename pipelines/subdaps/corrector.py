@@ -55,8 +55,10 @@ class Corrector:
         self.started: Tensor | None = None  # (B,) bool, whether step m has come
 
     def add(self, step: Step) -> None:
-        """Take the next step of the run, in order."""
-        if self.step is None or self.x_c is None or self.started is None:
+        """Take the next step of the run, in order. Where the noise level rises, at a change of
+        resolution, the recurrence starts anew."""
+        rises = self.step is not None and step.sigma > self.step.sigma
+        if rises or self.step is None or self.x_c is None or self.started is None:
             self.x_c, self.started = step.x, torch.zeros_like(step.deterministic)
         else:
             self.x_c = self._advance(self.x_c, self.step, step)

@@ -23,6 +23,10 @@ Where we depart from the official code, and why:
   pixels with black. Its weight against the noise is 1 / sigma_max.
 - With `complementary`, the default of `SamplerOptions`, r is 2 sigma_{t-1} in place of sigma_t, and
   the noise of the next state comes with the update: see `complement`.
+- With `tuned`, for the few steps of `options.TUNED`, a coarse state is enlarged smoothly and not by
+  repeating its pixels, since it goes on at little noise; the last prediction is updated too
+  (`finished`), since it follows a step of larger noise; and masks have an update of their own
+  (`belief.Spread`).
 
 With a latent prior the state is a latent and the loop the same (LatentDAPS; SubDAPS++ has pixels
 only): the first image is encoded, and the measurement sees a state through the decoder
@@ -52,7 +56,7 @@ from ..step import Step
 from ..transition import transition
 from ..updates.update import MeasurementUpdate, Surroundings
 from . import complement
-from .belief import believed
+from .belief import believed, best_update, finished
 from .switch import SwitchRule, Updated, never
 
 
@@ -68,6 +72,7 @@ def restore(
     belief: float = 1.0,
     ode_steps: int = 1,
     complementary: bool = False,
+    tuned: bool = False,
     replay: Replay = launched,
 ) -> Iterator[Step]:
     """Sample p(x0 | y), one yielded `Step` per noise level; the last x0_hat is the result.
@@ -77,6 +82,7 @@ def restore(
     Raises `FloatingPointError` (not finite) and `ArithmeticError` (a wrong derivative: `adjoint`).
     """
     size, codec, through = measurement.image_size, prior.codec, update.through_network
+    finish, update = tuned and update.proximal, best_update(prior, measurement, update, tuned)
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
     sigmas, grid = schedule.sigmas.tolist(), schedule.grid.tolist()
     factors, steps = (*schedule.factors, 1), schedule.steps
@@ -85,27 +91,40 @@ def restore(
     x = noised(guessed(measurement, canvas, factors[0], codec), renoise * sigmas[0], noise)
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor, factor_next = *sigmas[i : i + 2], *factors[i : i + 2]
-        m, larger, untried = at[factor], factor_next < factor, factor not in factors[:i]
+        m, q, untried = at[factor], factor // factor_next, factor not in factors[:i]
         x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried)
         finite.check(x0_hat, sigma, last=i == steps - 1)
-        if i == steps - 1:  # it has no data term
+        around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, q > 1, factor, *both)
+        if i == steps - 1:  # it has no data term but for `tuned`
+            x0_hat = update(x0_hat, finished(prior, sigma), m, around) if finish else x0_hat
             yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_hat, stochastic(x), size)
             return
-        around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, larger, factor, *both)
         ours = complementary and renoise > 0 and complement.exists(update, m.operator)
         r = 2 * sigma_next if ours else believed(prior, update, sigma, factor, belief)
-        if ours and not larger:
-            x0_y, n = complement.updated(x0_hat, noise(x0_hat), r, update, m, around)
-        else:
-            x0_y, n = update(x0_hat, r, m, around), None
+        x0_y, n = updated(x0_hat, r, update, m, around, ours and q == 1)
         kept = switch(Updated(x0_hat, x0_y, r, m, update, around)) if factor == 1 else stochastic(x)
         yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, kept, size)
-        if larger:
-            x = noised(enlarge(x0_y, factor // factor_next, codec), renoise * sigma_next, noise)
+        if q > 1:
+            x = noised(enlarge(x0_y, q, codec, tuned), renoise * sigma_next, noise)
             continue
         n = renoise * (noise(x) if n is None else n) if renoise > 0 else 0.0
         c = kept_noise(kept, sigma, sigma_next, update.ancestral)
         x = transition(x, x0_y, sigma, sigma_next, c, n)
+
+
+def updated(
+    x0_hat: Tensor,
+    r: float,
+    update: MeasurementUpdate,
+    measurement: Measurement,
+    around: Surroundings,
+    complementary: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """x0_y, and the noise that adds to its own (`complement`) or None for any."""
+    if complementary:
+        n = around.noise(x0_hat)
+        return complement.updated(x0_hat, n, r, update, measurement, around)
+    return update(x0_hat, r, measurement, around), None
 
 
 def levels(

@@ -36,7 +36,11 @@ ITERATIONS, TOLERANCE = 60, 0.003  # of conjugate gradients; most runs of few, a
 
 
 def spectral_update(
-    x0_hat: Tensor, spectrum: Sequence[Sequence[float]], measurement: Measurement
+    x0_hat: Tensor,
+    spectrum: Sequence[Sequence[float]],
+    measurement: Measurement,
+    iterations: int = ITERATIONS,
+    tolerance: float = TOLERANCE,
 ) -> Tensor:
     """x0_y, (B, 3, h, w) like x0_hat.
 
@@ -47,7 +51,7 @@ def spectral_update(
     root = Correlated(torch.stack([luminance, chroma, chroma]))
     y = measurement.y - measurement.operator(x0_hat)
     operator, rho = Compose((root, measurement.operator)), measurement.noise_level**2
-    u = fletcher_reeves(operator, y, torch.zeros_like(x0_hat), rho, ITERATIONS, TOLERANCE)
+    u = fletcher_reeves(operator, y, torch.zeros_like(x0_hat), rho, iterations, tolerance)
     return x0_hat + root(u)
 
 
