@@ -64,7 +64,7 @@ def test_tiles_are_those_of_the_canvas_for_pixelwise_networks():
 
 def test_the_batch_size_changes_nothing_and_regions_skip():
     results, evaluations = [], []
-    for most in (1, 64, 4):
+    for most in (1, 64, 0):
         guider = Guider()
         results.append(run(guider, sampler(SKIPPING, most), karras(30), (2, *LATENTS)))
         evaluations.append(sum(len(call[1]) for call in guider.calls))
