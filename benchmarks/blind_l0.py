@@ -16,6 +16,7 @@ from torch import Tensor
 from undegrade.pipelines.blind.kernel_estimation import sides
 from undegrade.pipelines.blind.kernel_update import (
     GradientFit,
+    centred,
     enlarged,
     kernel_of,
     luminance,
@@ -83,4 +84,4 @@ def kernel(y: Tensor, largest: int) -> Tensor:
             k = tidied(found, THRESHOLD, ISLAND)
             weight = max(weight / DECAY, LEAST)
     assert k is not None
-    return k
+    return centred(k)
