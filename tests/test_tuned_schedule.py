@@ -104,7 +104,7 @@ def test_masks_spread_what_they_show(draw):
     m, x0_hat = Measurement(draw(1, 3, 64, 64), shown, 0.05), torch.zeros(1, 3, 64, 64)
     options = SamplerOptions(schedule="fast")
     assert schedule_for(prior, options, m).steps == sum(p[-1] for p in MASKED["fast"])
-    for other in (replace(m, operator=Downscale(2)), None):
+    for other in (replace(m, operator=Downscale(2)), replace(m, noise_level=0.2), None):
         assert schedule_for(prior, options, other).steps == sum(p[-1] for p in TUNED["fast"])
     assert schedule_for(GaussianPrior(), options, m).steps == sum(p[-1] for p in TUNED["fast"])
     steps = list(restore(prior, m, schedule_for(prior, options, m), ConjugateGradient(),
