@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -109,13 +110,18 @@ class Budget:
             most = int(share * free_memory(device) / cost) if cost else 1
         return max(1, most if self.limit is None else min(most, self.limit))
 
-    def halved(self, error: RuntimeError, tiles: int) -> None:
-        """Learn from a call that failed: half as many from now on, where the GPU had no memory for
-        that many. Raises the error where it was another one, or for a single tile."""
-        if not out_of_memory(error) or tiles == 1:
-            raise error
-        torch.cuda.empty_cache()  # what the card ran out of may not be torch's own pool
+    def tried(self, tiles: int, call: Callable[[], T]) -> T | None:
+        """What a call with so many tiles gives; None where the GPU had no memory for that many, and
+        half as many are the most from now on. Raises any other error, and that of a single tile."""
+        try:
+            return call()
+        except RuntimeError as error:
+            if not out_of_memory(error) or tiles == 1:
+                raise
+        # What the card ran out of may not be torch's own pool, and the error held the call's.
+        torch.cuda.empty_cache()
         self.limit = tiles // 2
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,18 +185,11 @@ class TiledPrior:
         todo, done = list(tiles), 0
         while done < len(todo):
             some = slice(done, done + self.most(todo[0].device))
-            x0_hat = self.attempt(torch.stack(todo[some]), sigmas[some], factor)
+            asked = partial(self.call, torch.stack(todo[some]), sigmas[some], factor)
+            x0_hat = self.budget.tried(len(todo[some]), asked)
             if x0_hat is not None:
                 done += len(x0_hat)
                 yield from x0_hat
-
-    def attempt(self, tiles: Tensor, sigmas: Tensor, factor: int) -> Tensor | None:
-        """A network call; None where the GPU ran out of memory, and fewer tiles shall be tried."""
-        try:
-            return self.call(tiles, sigmas, factor)
-        except RuntimeError as error:
-            self.budget.halved(error, len(tiles))
-            return None
 
     def call(self, tiles: Tensor, sigmas: Tensor, factor: int) -> Tensor:
         """A network call, measured where the number of tiles is automatic."""

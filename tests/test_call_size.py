@@ -140,6 +140,16 @@ def test_the_report_says_what_is_saved_of_calls():
     assert 1 - took / whole < 1 - sum(made.evaluations) / (10 * 14), "less than of evaluations"
 
 
+@pytest.mark.parametrize("bounds", [(), (1,), (3, 4), range(10)])
+@pytest.mark.parametrize("meetings", [0, 2])
+def test_every_step_is_counted_with_what_no_call_reaches_across(bounds, meetings):
+    denoise, task = scene(**{**SMALL, "width": 80})
+    levels = task.sigmas.tolist()
+    made = run(denoise, replace(task, boundaries=tuple(levels[i] for i in bounds)),
+               StepPolicy(mode="every step"), batch=8, meetings=meetings)  # fmt: skip
+    assert f"every step takes {len(made.calls)}, so 0% are saved" in report(made)
+
+
 def test_matrices_of_an_enlargement_are_brought_once_a_run(monkeypatch):
     sent, own = [], injection.enlargement
     monkeypatch.setattr(injection, "enlargement", lambda *key: sent.append(key) or own(*key))

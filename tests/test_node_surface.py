@@ -65,6 +65,13 @@ def test_the_function_takes_exactly_the_declared_inputs(node_id):
 
 
 @every_node
+def test_what_was_computed_stays_so_where_a_node_gets_another_id(node_id):
+    """ComfyUI makes the id part of what it keeps outputs by, where a node asks for it: wrapping
+    nodes into a subgraph would run them again."""
+    assert "UNIQUE_ID" not in NODE_CLASS_MAPPINGS[node_id].INPUT_TYPES().get("hidden", {}).values()
+
+
+@every_node
 def test_what_a_node_shows_is_shown_again_when_it_is_taken_from_the_cache(node_id):
     """ComfyUI sends it again for output nodes, and for those that say so."""
     cls = NODE_CLASS_MAPPINGS[node_id]

@@ -8,6 +8,7 @@ from node_calls import call, measured, photo, sampled, small_prior
 
 from undegrade import NODE_CLASS_MAPPINGS
 from undegrade.models.prior import GaussianPrior
+from undegrade.nodes.posterior import sampler
 from undegrade.nodes.posterior.trajectory import RestorationTrajectory
 from undegrade.pipelines.operators.inpainting import Inpainting
 
@@ -68,16 +69,27 @@ def test_a_run_without_a_kept_trajectory_holds_no_steps_and_can_be_corrected():
 
 def test_a_corrector_that_nobody_reads_is_not_fed_and_is_made_up_for_where_one_comes_later():
     m, states = measured()[1], []
-    others = {"2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0], "1": "1"}}}
-    reader = {"class_type": "UndegradeTrajectoryCorrector", "inputs": {"trajectory": ["1", 1]}}
-    own = {"1": {"class_type": "UndegradePosteriorSampler", "inputs": {"seed": 3}}}
+    others = {"2": {"class_type": "PreviewImage", "inputs": {"images": ["12:1", 0], "1": "12:1"}},
+              "4": {"class_type": "Unfinished"}}  # fmt: skip
+    reader = {"class_type": "UndegradeTrajectoryCorrector", "inputs": {"trajectory": ["12:1", 1]}}
+    own = {"12:1": {"class_type": "UndegradePosteriorSampler", "inputs": {"seed": 3}}}
     for graph in ({**own, **others}, {**own, **others, "3": reader}, others, None):
-        trajectory = sampled(m, graph=graph, node="1", seed=3)[1]
+        trajectory = sampled(m, graph=graph, seed=3)[1]
         states.append(trajectory.states)
         image = call("UndegradeTrajectoryCorrector", trajectory=trajectory)[0]
         assert torch.equal(image, call("UndegradeTrajectoryCorrector",
                                        trajectory=sampled(m, seed=3)[1])[0])  # fmt: skip
     assert [known is None for known in states] == [True, False, False, False]
+
+
+def test_a_run_is_made_again_once_for_all_correctors_and_keeps_no_steps(monkeypatch):
+    runs, own = [], sampler.run
+    monkeypatch.setattr(sampler, "run", lambda *given: runs.append(given) or own(*given))
+    graph = {"1": {"class_type": "UndegradePosteriorSampler", "inputs": {}}}
+    trajectory = sampled(measured()[1], graph=graph, keep_trajectory=True)[1]
+    for coefficients in ("official", "consistent", "official"):
+        call("UndegradeTrajectoryCorrector", trajectory=trajectory, coefficients=coefficients)
+    assert len(runs) == 2 and len(trajectory.steps) == 3 and not trajectory.again().steps
 
 
 def test_preview_shows_the_first_and_the_last_step():

@@ -1,11 +1,14 @@
 """All that means out of memory, and nothing else."""
 
+import weakref
+
 import pytest
 import torch
 
 from undegrade.nodes.comfyui.wall import walled
 from undegrade.pipelines import out_of_memory as module
 from undegrade.pipelines.out_of_memory import out_of_memory
+from undegrade.pipelines.tiled_prior import Budget
 
 
 class DriverError(RuntimeError):
@@ -61,3 +64,17 @@ def test_where_torch_has_no_such_error_words_tell(monkeypatch):
 def test_it_is_torchs_own_class():
     expected = getattr(torch, "AcceleratorError", RuntimeError)
     assert module.ACCELERATOR is expected and out_of_memory(expected("CUDA error: out of memory"))
+
+
+def test_what_a_failed_call_made_is_gone_when_the_card_is_asked_to_give_back(monkeypatch):
+    held, alive, budget = [], [], Budget()
+
+    def heavy():
+        activations = torch.zeros(9)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
+    assert budget.tried(8, heavy) is None and budget.limit == 4 and alive == [False]
+    with pytest.raises(torch.OutOfMemoryError):
+        budget.tried(1, heavy)

@@ -149,19 +149,14 @@ class Asked:
         self.guider = copy.copy(self.guider)  # conds are set anew for every call
 
     def __call__(self, x: Tensor, sigma: Tensor, tiles: Sequence[int]) -> Tensor:
-        """x0_hat of these tiles; in halves where the GPU has no memory for all."""
+        """x0_hat of these tiles; where the GPU has no memory for all, the run asks for half."""
         host.check_interrupted()
         try:
             return self.ask(x, sigma, tiles)
         except RuntimeError as error:
-            if not out_of_memory(error) or len(tiles) == 1:
-                raise
-        host.comfy("comfy.model_management").soft_empty_cache()
-        half = len(tiles) // 2
-        if self.run:
-            self.run.budget.limit = half
-        parts = (slice(0, half), slice(half, None))
-        return torch.cat([self(x[part], sigma[part], tiles[part]) for part in parts])
+            if out_of_memory(error):
+                host.comfy("comfy.model_management").soft_empty_cache()
+            raise
 
     def ask(self, x: Tensor, sigma: Tensor, tiles: Sequence[int]) -> Tensor:
         """One network call, with inpainting's mixture before and after it as in ComfyUI."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...pipelines.schedule import Schedule
 from ...pipelines.subdaps.corrector import COEFFICIENTS, Corrector
 
-SLOT = 1  # Posterior Sampler's trajectory among its outputs
+SAMPLER, SLOT = "UndegradePosteriorSampler", 1  # whose trajectory it is, and among its outputs
 
 
 def correctors_of(schedule: Schedule) -> list[Corrector]:
@@ -19,13 +19,14 @@ def correctors_of(schedule: Schedule) -> list[Corrector]:
     return [Corrector(name) for name in (COEFFICIENTS if rounded else COEFFICIENTS[:1])]
 
 
-def read_in(graph: dict[str, Any] | None, node: str) -> bool:
-    """Whether anything in ComfyUI's graph reads this node's trajectory; yes where it is not known:
-    a node that another one made is not in it."""
-    if not graph or node not in graph:
-        return True
-    trajectory = [node, SLOT]
-    return any(trajectory in other["inputs"].values() for other in graph.values())
+def read_in(graph: dict[str, Any] | None) -> bool:
+    """Whether anything in ComfyUI's graph reads the trajectory of any Posterior Sampler; which one
+    it is is not asked, since ComfyUI runs what asks for its id again where that changes, as in a
+    new subgraph. Yes where the graph has none: another node made this one."""
+    nodes = graph or {}
+    ours = [[i, SLOT] for i, node in nodes.items() if node.get("class_type") == SAMPLER]
+    given = [value for node in nodes.values() for value in (node.get("inputs") or {}).values()]
+    return not ours or any(link in given for link in ours)
 
 
 def states_of(correctors: list[Corrector]) -> dict[str, Tensor] | None:

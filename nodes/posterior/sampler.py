@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -108,7 +108,7 @@ class PosteriorSampler:
                 "switch": socket("SWITCH_RULE", "Without it: stochastic to the end."),
                 **later,
             },
-            "hidden": {"graph": "PROMPT", "node": "UNIQUE_ID"},
+            "hidden": {"graph": "PROMPT"},
         }
 
     def sample(
@@ -121,7 +121,6 @@ class PosteriorSampler:
         update: MeasurementUpdate | None = None,
         switch: SwitchRule | None = None,
         graph: dict[str, Any] | None = None,
-        node: str = "",
         **options: Any,
     ) -> dict[str, Any]:
         """Run the sampler with progress, previews and interruption, and with correctors where the
@@ -147,12 +146,12 @@ class PosteriorSampler:
                 keep_trajectory,
                 update or ConjugateGradient(),
                 switch or never,
-                read_in(graph, node),
+                read_in(graph),
             )
         if result[1].states is None:
-            given = (prior, measurement, seed, samples, keep_trajectory, update, switch)
-            again = partial(self.sample, *given, **options)
-            result = result[0], replace(result[1], again=lambda: again()["result"][1])
+            run_of = partial(self.sample, prior, measurement, seed, samples, False, update, switch)
+            again = cache(lambda: run_of(**options)["result"][1])  # one for all who read it
+            result = result[0], replace(result[1], again=again)
         return {"ui": {"text": too_few(chosen)}, "result": result}
 
 

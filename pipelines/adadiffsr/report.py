@@ -58,7 +58,7 @@ def network_calls(run: RegionRun) -> list[str]:
     calls, evaluations = len(run.calls), sum(run.evaluations)
     tiles, steps = len(run.regions), len(run.task.sigmas)
     room, most = sum(call.most for call in run.calls), max(call.most for call in run.calls)
-    every = fewest(steps, tiles, most)
+    every = sum(fewest(nodes, tiles, most) for nodes in run.stretches)
     lines = [
         f"network calls: {calls}, {evaluations / room:.0%} full at {most} tiles each; every step "
         f"takes {every}, so {1 - calls / every:.0%} are saved"

@@ -32,8 +32,10 @@ result; `meetings` (ours) stitches all states on the way and cuts them again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -100,13 +102,12 @@ class RegionRun:
         order = Order([region.node for region in self.regions], self.stops, self._side)
         while chosen := order.take(most := self.most()):
             began = time.perf_counter()
-            try:
-                gains, seen = self._measured(chosen)
-            except RuntimeError as error:
-                self.budget.halved(error, len(chosen))
+            made = self.budget.tried(len(chosen), partial(self._measured, chosen))
+            if made is None:
                 for k in chosen:
                     order.push(k, self.regions[k].node)
                 continue
+            gains, seen = made
             self.cost.add(len(chosen), time.perf_counter() - began)
             each = zip(chosen, seen.x0_hat, gains.full_reference, gains.no_reference, strict=True)
             moves = tuple(self._move(k, x0_hat, f.item(), n.item()) for k, x0_hat, f, n in each)
@@ -145,6 +146,12 @@ class RegionRun:
         if not torch.isfinite(gains.full_reference + gains.no_reference).all():
             self.finite.end()
         return gains, seen
+
+    @property
+    def stretches(self) -> list[int]:
+        """How many nodes lie between two places that no call passes: boundaries, and meetings."""
+        nodes = range(len(self.levels))
+        return [*Counter((self._side(i), sum(s <= i for s in self.stops)) for i in nodes).values()]
 
     def _side(self, node: int) -> int:
         """Between which boundaries a node lies; no call holds regions from two sides."""
