@@ -178,9 +178,15 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
 def report(results: dict) -> None:
     """Print one table per task."""
     for task, rows in results.items():
-        header = ["method", *next(iter(rows.values()))]
+        names = [name for name in next(iter(rows.values())) if name != "windows"]
+        table = [[named(method, row), *(row[n] for n in names)] for method, row in rows.items()]
         print(f"\n{(TITLES | MORE)[task]}")
-        print(pack.table(header, [[method, *row.values()] for method, row in rows.items()]))
+        print(pack.table(["method", *names], table))
+
+
+def named(method: str, row: dict) -> str:
+    """The method, and of how many windows where not of all."""
+    return f"{method} ({row['windows']} windows)" if "windows" in row else method
 
 
 def written(results: dict) -> None:
@@ -195,9 +201,7 @@ def written(results: dict) -> None:
             inside = [f"{100 * row[f'{p} %']:.0f}" for p in PERCENTAGES]
             figures = [f"{row[name]:.2f}" for name in ("ratio", "blocks", "one", "mean")]
             title = (TITLES | MORE)[task]
-            if "windows" in row:
-                method += f" ({row['windows']} windows)"
-            rows.append([title, method, *inside, *figures, f"{row['energy']:.4f}"])
+            rows.append([title, named(method, row), *inside, *figures, f"{row['energy']:.4f}"])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     file.write_text(f"{before}<!-- uncertainty -->\n{table}<!-- end -->{after}")
 
