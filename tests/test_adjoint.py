@@ -70,6 +70,16 @@ def noise():
     return per_sample_noise([1, 2])
 
 
+def test_a_prior_that_gives_nan_is_not_said_to_be_derived_wrongly():
+    class Overflowing(GaussianPrior):
+        def denoise(self, x, sigma, factor=1):
+            return super().denoise(x, sigma, factor) * float("nan")
+
+    m = Measurement(Downscale(2)(start()), Downscale(2), 0.05)
+    with pytest.raises(FloatingPointError, match=r"prior .* gave NaN .* choose float32"):
+        next(restore(Overflowing(), m, fixed(2.0, 1.0), LikelihoodGradient(), noise()))
+
+
 def test_the_exact_solver_is_held_to_it_too():
     operator = broken(Downscale, BENDS["four per cent"], 2)
     m = Measurement(operator(start()), operator, 0.05)

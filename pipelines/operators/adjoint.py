@@ -118,9 +118,15 @@ def equal(numbers: list[float], allowed: float, least: float = 0.0) -> bool:
 def refuse_unless_equal(
     name: str, numbers: list[float], allowed: float, least: float = 0.0
 ) -> None:
-    """Raise `ArithmeticError` where the two products are not `equal`."""
+    """Raise `ArithmeticError` where the two products are not `equal`: `FloatingPointError` where
+    it is the forward pass that is not finite."""
     if not equal(numbers, allowed, least):
         *_, forwards, backwards = numbers
+        if not math.isfinite(forwards):
+            raise FloatingPointError(
+                f"{name} gave NaN or infinite values, so nothing was restored; choose float32 for "
+                "the prior, or another weight file."
+            )
         remedy = "report the operator"
         if torch.is_inference_mode_enabled():
             remedy = "call it outside of torch.inference_mode()"
