@@ -141,3 +141,10 @@ def test_a_linear_part_before_jpeg(inner):
     z = ConjugateGradient()(start, 0.5, m)
     assert psnr(inner(z), inner(x)) > psnr(inner(start), inner(x)) + 1
     assert psnr(z, x) > psnr(start, x)
+
+
+def test_colour_of_a_picture_never_compressed_is_whole():
+    y = ((photo() + 1) * 127.5).round() / 127.5 - 1
+    assert cells_of(y, 100, 0.01).smaller == (1, 1)
+    told = JPEG(100).before(y, torch.zeros_like(y), 1.0, 0.01)
+    assert (told - y).abs().max() < 0.02  # nothing is sharper than it came

@@ -26,8 +26,9 @@ file's own continuation is not known: part of the quantisation's error counts as
 
 Colour differences are stored at half resolution (4:2:0), at half the width (4:2:2) or whole
 (4:4:4); decoders enlarge them by a triangle filter, a few by repeating. Of these ways the one is
-taken whose coefficients lie nearest to multiples of their steps. Where a picture was cropped since
-it was saved its blocks begin elsewhere, and those of colour in one of four places that luma allows.
+taken whose coefficients lie nearest to multiples of their steps. Steps of 1, those of quality 100,
+tell of none: colour is whole there, as it came. Where a picture was cropped since it was saved its
+blocks begin elsewhere, and those of colour in one of four places that luma allows.
 """
 
 from __future__ import annotations
@@ -141,11 +142,12 @@ def colour_stored(
     nearer to multiples. A picture that was not cropped begins with a block of colour.
     """
     cropped = (0, SIDE) if top or left else (0,)
+    ways = WAYS if float(steps.max()) > 1 else ("whole",)
     rows, columns = ([(-at - more) % MACRO for more in cropped] for at in (top, left))
     found: list[tuple[float, str, tuple[int, int], list[Tensor]]] = []
     for before in ((a, b) for a in rows for b in columns):
         planes = planes_of(whole_blocks(y, MACRO, before))
-        for way in WAYS:
+        for way in ways:
             pair = [coefficients(stored(planes[:, k], way)) for k in (1, 2)]
             off = deviation(pair, steps)
             found.append((off / CLEARLY if found else off, way, before, pair))
