@@ -92,6 +92,11 @@ def test_a_call_that_does_not_fit_is_made_again_in_halves():
     assert sizes[:3] == [8, 4, 2] and max(sizes[2:]) == 2 and sizes[-1] == 1
     assert torch.equal(found.predictions(), expected.predictions())
     assert found.evaluations == expected.evaluations
+    calls, saved = len(found.calls), 1 - sum(found.evaluations) / (10 * 14)
+    lines = report(found).splitlines()
+    said = next(line for line in lines if f"network calls: {calls}, " in line)
+    assert "full at 1 to 2 tiles each" in said
+    assert abs(float(said.split("so ")[1].split("%")[0]) / 100 - saved) < 0.05
 
 
 def test_an_error_of_another_kind_is_passed_on():

@@ -57,10 +57,12 @@ def network_calls(run: RegionRun) -> list[str]:
     """
     calls, evaluations = len(run.calls), sum(run.evaluations)
     tiles, steps = len(run.regions), len(run.task.sigmas)
-    room, most = sum(call.most for call in run.calls), max(call.most for call in run.calls)
-    every = sum(fewest(nodes, tiles, most) for nodes in run.stretches)
+    rooms = [call.most for call in run.calls]
+    room, least, most = sum(rooms), min(rooms), max(rooms)
+    every = sum(fewest(nodes, tiles * calls, room) for nodes in run.stretches)  # as full on average
+    sizes = f"{most}" if least == most else f"{least} to {most}"
     lines = [
-        f"network calls: {calls}, {evaluations / room:.0%} full at {most} tiles each; every step "
+        f"network calls: {calls}, {evaluations / room:.0%} full at {sizes} tiles each; every step "
         f"takes {every}, so {1 - calls / every:.0%} are saved"
     ]
     took, whole = run.cost.of(calls, evaluations), run.cost.of(every, steps * tiles)
