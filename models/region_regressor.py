@@ -160,7 +160,8 @@ class RegionRegressor:
         region's own final result, map 1 that without a reference.
         """
         y = self.outputs(x, x0_hat, previous, z_lr, sigma, sigma_previous).float()
-        scale = torch.tensor(self.trained.scale).to(y.device, non_blocking=True)[:, None, None]
+        scale = torch.tensor(self.trained.scale)[:, None, None]
+        scale = scale.to(y.device, non_blocking=not y.is_mps)
         return y.sign() * scale * y.abs().clamp(max=LARGEST).expm1()
 
     def outputs(
@@ -169,16 +170,16 @@ class RegionRegressor:
     ) -> Tensor:
         """y, as the network gives it."""
         log_sigma, before = sigma.double().log(), sigma_previous.double().log()
-        gone = (before - log_sigma).to(x, non_blocking=True)[:, None, None, None]
+        gone = (before - log_sigma).to(x, non_blocking=not x.is_mps)[:, None, None, None]
         first = gone == 0
         change = CHANGE * (x0_hat - previous) / torch.where(first, torch.ones_like(gone), gone)
-        level = sigma.to(x, non_blocking=True)[:, None, None, None]
+        level = sigma.to(x, non_blocking=not x.is_mps)[:, None, None, None]
         seen = torch.cat([x0_hat, x / (1 + level**2).sqrt(), z_lr, change], dim=1)
         height, width = seen.shape[-2:]
         seen = F.pad(seen, (0, -width % REDUCTION, 0, -height % REDUCTION), mode="replicate")
         dtype = next(self.network.parameters()).dtype
         seen = seen.to(dtype, memory_format=torch.channels_last)
-        return self.network(seen, log_sigma.to(x, non_blocking=True), first.flatten().to(x))
+        return self.network(seen, log_sigma.to(x, non_blocking=not x.is_mps), first.flatten().to(x))
 
     def check(self, prior: Prior) -> None:
         """Raise `ValueError` for a prior it was not trained with."""

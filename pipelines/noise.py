@@ -97,7 +97,7 @@ class Streams:
         if again and like.device.type != "cpu" and like.numel() >= SMALL:
             states = [g.get_state() for g in self.generators]
             self.ahead = like.shape, states, drawing().submit(self.made, empty(like))
-        return values.to(like.device, non_blocking=True)
+        return values.to(like.device, non_blocking=not like.is_mps)
 
     def made(self, room: Tensor) -> Tensor:
         """The next values, on the CPU, in the memory that is given."""

@@ -43,6 +43,7 @@ Trajectory = Sequence[Step]
 
 def column(values: Tensor | float, like: Tensor) -> Tensor:
     """(B,) or a number -> (B, 1, 1, 1) of `like`'s dtype and device, to multiply images with."""
-    numbers = torch.as_tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+    numbers = torch.as_tensor(values, dtype=like.dtype)
+    numbers = numbers.to(like.device, non_blocking=not like.is_mps)  # see pytorch/pytorch#189690
     per_sample = numbers.expand(like.shape[0])
     return per_sample[:, None, None, None]

@@ -171,7 +171,8 @@ def blend(pieces: Iterable[Tensor], begins: tuple[int, ...], weight: Tensor, dim
         shared = tail_begin + length - begin
         done.append(tail.narrow(dim, 0, length - shared).clone())
         if shared:
-            share = (profile / mass[begin : begin + length])[:shared].to(piece, non_blocking=True)
+            share = (profile / mass[begin : begin + length])[:shared]
+            share = share.to(piece, non_blocking=not piece.is_mps)
             share = share if dim == -1 else share[:, None]
             before = tail.narrow(dim, length - shared, shared)
             mean = torch.lerp(before, piece.narrow(dim, 0, shared), share)

@@ -1,5 +1,7 @@
 """Noise belongs to a sample: not to its batch, its order or a global state."""
 
+from pathlib import Path
+
 import pretended_device
 import pytest
 import torch
@@ -169,3 +171,12 @@ Y = torch.zeros(1, 3, 4, 4)
 def test_refusals(make, error, sentence):
     with pytest.raises(error, match=sentence):
         make()
+
+
+def test_nothing_is_sent_without_waiting_to_a_device_that_may_read_it_too_late():
+    """On MPS torch reads freed memory then (pytorch/pytorch#189690); seen in the source alone."""
+    root = Path(module.__file__).parents[1]
+    rooms = [root / name for name in ("models", "nodes", "pipelines")]
+    files = [file for room in rooms for file in room.rglob("*.py")]
+    found = {file.name for file in files if "non_blocking=True" in file.read_text()}
+    assert found == {"answers.py"}, "which asks CUDA"

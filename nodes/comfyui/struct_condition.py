@@ -86,7 +86,8 @@ class StructCondition:
         assert self.injection is not None
         bring_whole(self.injection, maps[0].device)
         sigma = options["sigmas"].float()
-        gains = options.get(GAINS, torch.zeros(len(sigma), 2)).to(sigma, non_blocking=True)
+        gains = options.get(GAINS, torch.zeros(len(sigma), 2))
+        gains = gains.to(sigma, non_blocking=not sigma.is_mps)
         found = self.injection([m.float() for m in maps], gains, sigma)
         return [m.to(maps[0].dtype) for m in found]
 

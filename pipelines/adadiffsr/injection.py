@@ -99,7 +99,7 @@ class FeatureInjection(Options):
         known = (length, start, grid.tile, self.scale)
         return grid.constant(
             (*known, like.dtype, like.device),
-            lambda: enlargement(*known).to(like, non_blocking=True),
+            lambda: enlargement(*known).to(like, non_blocking=not like.is_mps),
         )
 
 

@@ -183,7 +183,7 @@ class RegionRun:
         z_lr = torch.stack([task.z_lr[k] for k in chosen])
         nodes = [r.node for r in regions]
         sigma = task.sigmas[nodes]
-        x0_hat = self.denoise(x, sigma.to(x, non_blocking=True), chosen)
+        x0_hat = self.denoise(x, sigma.to(x, non_blocking=not x.is_mps), chosen)
         self.finite.check(x0_hat, sigma, last=False)
         if self.injection:
             tau = self.policy.threshold / THRESHOLD / len(self.levels)
