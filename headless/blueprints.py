@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-BLUEPRINTS = Path(__file__).resolve().parent.parent / "subgraphs"
+ROOT = Path(__file__).resolve().parent.parent
+BLUEPRINTS, LOCALE = ROOT / "subgraphs", ROOT / "locales" / "en" / "nodeDefs.json"
 LOAD, MASK, SAVE, HOST = "1", "2", "3", "10"  # node ids
 
 
@@ -26,7 +28,8 @@ class Cost:
         seconds = self.seconds + millions * self.more_seconds
         gigabytes = self.gigabytes + millions * self.more_gigabytes
         time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
-        return f"{millions:.1f} megapixels: about {time} of a processor core, {gigabytes:.1f} GB"
+        size = f"{millions:.1f}" if millions >= 0.1 else f"{millions:.1g}"
+        return f"{size} megapixels: about {time} of a processor core, {gigabytes:.1f} GB"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Job:
     nothing: node type -> what its outputs say against going on, or ""; a picture that comes back
         as it was is not written in any case.
     finds: what the outputs of the last of those nodes say was found, where no text does.
+    mask: whether a mask must be given. marks: whether the first of those outputs is one.
+    options: what the command says of options whose node's tooltip speaks of the node alone.
     cost: on the processor.
     """
 
@@ -47,6 +52,8 @@ class Job:
     nothing: Mapping[str, Callable[[list[list]], str]] = field(default_factory=dict)
     finds: Callable[[list[list]], str] | None = None
     mask: bool = False
+    marks: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
     cost: Cost = field(kw_only=True)
 
 
@@ -77,12 +84,15 @@ JOBS = {
     "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
                    ("UndegradeDenoise",), cost=Cost(2, 41, 0.4, 0.3)),
     "remove": Job("Remove Object", "removed", "remove what a mask covers", mask=True,
+                  options={"grow-the-mask": "pixels by which the mask grows first"},
                   cost=Cost(5, 86, 0.4, 1.5)),
     "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
                        (), {"UndegradeFindScratches": _unscratched}, _scratched,
-                       cost=Cost(5, 49, 0.4, 1.4)),
+                       marks=True, cost=Cost(5, 49, 0.4, 1.4)),
     "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture larger by any factor",
-                   ("UndegradeEstimateJPEGQuality",), cost=Cost(3, 47, 0.3, 0.9)),
+                   ("UndegradeEstimateJPEGQuality",),
+                   options={"scale": "how many times larger each side becomes; 1.5, too"},
+                   cost=Cost(3, 47, 0.3, 0.9)),
     "repair": Job("Repair JPEG", "repaired", "take blocks and ringing off a JPEG",
                   ("UndegradeEstimateJPEGQuality",), {"UndegradeEstimateJPEGQuality": _whole},
                   cost=Cost(4, 42, 0.3, 0.9)),
@@ -103,6 +113,19 @@ def widgets(job: Job) -> dict[str, tuple[str, str]]:
         labels = [slot.get("label") for slot in nodes[key]["inputs"] if slot["name"] == widget]
         found[(labels[0] or widget).replace(" ", "-")] = key, widget
     return found
+
+
+def said_of(job: Job, option: str, key: str, widget: str) -> str:
+    """What an option is: the job's own words, or the tooltip of the widget of a node inside."""
+    (inside,) = blueprint(job)["definitions"]["subgraphs"]
+    (kind,) = {node["type"] for node in inside["nodes"] if str(node["id"]) == key}
+    return job.options.get(option) or tooltips()[kind]["inputs"][widget]["tooltip"]
+
+
+@cache
+def tooltips() -> dict[str, Any]:
+    """Node type -> what is said of it, in English."""
+    return json.loads(LOCALE.read_text(encoding="utf-8"))
 
 
 def nodes_of(job: Job, kind: str) -> list[str]:

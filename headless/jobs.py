@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, nodes_of, widgets
+from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, nodes_of, said_of, widgets
 from .destination import make_folder, unused, write_to
 from .folders import Folders
 from .jpeg_tables import file_quality
@@ -36,16 +36,18 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
         if job.mask:
             add("--mask", type=Path, required=True, metavar="FILE",
                 help="a picture of its size, white where it is to be filled in")
-        for option, (_, widget) in widgets(job).items():
+        for option, (key, widget) in widgets(job).items():
             add(f"--{option}", dest=f"at {option}", metavar=widget.upper(),
-                help=f"the blueprint's {option.replace('-', ' ')}")
+                help=said_of(job, option, key, widget).replace("%", "%%"))
         add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", dest="settings",
             help="change any other value of the blueprint")
         add("--output", type=Path, metavar="DIR|FILE",
             help=f"where the result goes (default: NAME_{job.word} beside the picture, in its "
                  "format)")
         add("--format", choices=("png", "jpg", "tif", "webp"), help="of the result")
-        add("--compare", action="store_true", help="write before and after side by side, too")
+        add("--compare", action="store_true",
+            help="write before and after side by side, too"
+                 + (", and what was taken for a scratch" if job.marks else ""))
         add("--force", action="store_true", help="write a result even where nothing is gained")
         add("--quiet", action="store_true", help="draw no progress bars")
         add("--traceback", action="store_true", help="when a node fails, show where in its code")
@@ -57,10 +59,14 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     Raises:
         WorkflowError: it cannot, for the reasons given.
     """
+    from .graph import WorkflowError
     from .load import document
     from .stock.writing import KINDS
 
     job, picture = options.job, options.picture
+    given = [picture, *([options.mask] if job.mask else [])]
+    if absent := [path for path in given if not path.is_file()]:
+        raise WorkflowError(*(f"There is no file {path}." for path in absent))
     beside = picture.suffix.lower() if picture.suffix.lower() in KINDS else ".png"
     ending = f".{options.format}" if options.format else beside
     output = options.output or picture.parent
@@ -107,7 +113,7 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
             sys.stderr.write(f"{options.picture}: {job.cost.said(_pixels(plan, made))}.\n")
         against = job.nothing[kinds[target]](made[target]) if target in asked else ""
         if against and not options.force:
-            return _nothing(options.picture, against)
+            return _nothing(options.picture, _in_options(job, against))
     if _same(made[LOAD][0][0], made[last][plan.graph.nodes[SAVE].links["images"].slot][0]):
         said = _found(job, report) or "nothing to gain, it comes back as it was"
         return _nothing(options.picture, said)
@@ -117,7 +123,8 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
         sys.stdout.write(f"{options.picture}: {found or job.word} -> {path}\n")
     if options.compare and report.saved:
         path = unused(report.saved[0].with_name(f"{report.saved[0].stem}_compared.png"))
-        _compare(options.picture, report.saved[0], path)
+        marked = made[asked[-1]][0][0] if job.marks else None
+        _compare(options.picture, report.saved[0], path, marked)
         sys.stdout.write(f"before and after: {path}\n")
     return DONE
 
@@ -146,8 +153,16 @@ def _nothing(picture: Path, why: str) -> int:
     return DONE
 
 
-def _compare(before: Path, after: Path, path: Path) -> None:
-    """Both side by side, the one before as large as the one after."""
+def _in_options(job: Job, said: str) -> str:
+    """What a node said, with the command's options where it named its widgets."""
+    for option, (_, widget) in widgets(job).items():
+        if option != widget:
+            said = said.replace(widget, f"--{option}")
+    return said
+
+
+def _compare(before: Path, after: Path, path: Path, marked: "Tensor | None" = None) -> None:
+    """Both side by side, the one before as large as the one after; between them a mask, if any."""
     from PIL import Image, ImageOps
 
     from .sheet import draw_sheet
@@ -156,6 +171,9 @@ def _compare(before: Path, after: Path, path: Path) -> None:
         size = picture.size
     with Image.open(before) as picture:
         whole = ImageOps.exif_transpose(picture).convert("RGB")
-    draw_sheet([("before", whole.resize(size, Image.Resampling.BICUBIC)), ("after", after)], 2,
-               path)
+    shown = [("before", whole.resize(size, Image.Resampling.BICUBIC)), ("after", after)]
+    if marked is not None:
+        mask = (255 * marked[0]).round().byte().cpu().numpy()
+        shown.insert(1, ("filled in", Image.fromarray(mask).convert("RGB")))
+    draw_sheet(shown, len(shown), path)
 

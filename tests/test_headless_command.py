@@ -224,7 +224,7 @@ def test_command_line(arguments, status, capsys):
 
 def test_the_launcher_starts_from_a_folder_with_any_name(tmp_path):
     root = tmp_path / "ComfyUI-Undegrade.v2"
-    for folder in ("headless", "subgraphs"):
+    for folder in ("headless", "locales", "subgraphs"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "undegrade", root)
     (root / "__init__.py").write_text("")

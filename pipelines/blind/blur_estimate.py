@@ -86,7 +86,7 @@ class BlurEstimate:
         lines = [f"{self.name}; noise {self.noise_level:.3f}; confidence {self.confidence:.2f}"]
         if self.blurred:
             right = next(n for least, n in RIGHT if self.confidence >= least)
-            lines[0] += f" ({right} of 10 such kernels are right)"
+            lines[0] += f" (of kernels this sure {right} of 10 were right)"
         share = float(self.clipped.mean())
         if self.blurred and share > 0:
             lines.append(f"{100 * share:.1f} % is clipped and left out.")
