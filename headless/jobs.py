@@ -4,6 +4,7 @@
 
 import argparse
 import math
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -91,10 +92,10 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
         plan = _plan(options, pack)
         make_folder(plan.folders.output)
     except WorkflowError as error:
-        return refuse(error)
+        return refuse(WorkflowError(*(_in_options(options.job, said) for said in error.problems)))
     report = Report(pack.host, plan.folders, options.quiet, words=False)
     run = partial(_work, options, plan, report, pack.host)
-    return carry_out(plan, report, options.traceback, run)
+    return carry_out(plan, report, options.traceback, run, partial(_in_options, options.job))
 
 
 def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) -> int:
@@ -154,10 +155,10 @@ def _nothing(picture: Path, why: str) -> int:
 
 
 def _in_options(job: Job, said: str) -> str:
-    """What a node said, with the command's options where it named its widgets."""
+    """What a node said, with the command's options where it named its widgets and no file."""
     for option, (_, widget) in widgets(job).items():
         if option != widget:
-            said = said.replace(widget, f"--{option}")
+            said = re.sub(rf"(?<![\w./-]){widget}(?![\w/-]|\.\w)", f"--{option}", said)
     return said
 
 

@@ -115,9 +115,12 @@ def _whole(plan: Plan, report: "Report") -> int:
     return DONE
 
 
-def carry_out(plan: Plan, report: "Report", trace: bool, work: Callable[[], int]) -> int:
-    """Do the work of a plan under its report, and say what failed and what was lost; returns the
-    exit status, that of the work where all went well."""
+def carry_out(
+    plan: Plan, report: "Report", trace: bool, work: Callable[[], int],
+    told: Callable[[str], str] = str,
+) -> int:
+    """Do the work of a plan under its report, and say what failed, as `told` puts it, and what was
+    lost; returns the exit status, that of the work where all went well."""
     from .execution import NodeError
 
     failure, status = "", FAILED
@@ -127,7 +130,7 @@ def carry_out(plan: Plan, report: "Report", trace: bool, work: Callable[[], int]
     except NodeError as error:
         if trace:
             traceback.print_exception(error.__cause__ or error)
-        failure = f"{error}\n"
+        failure = f"{told(str(error))}\n"
     finally:  # also of a run that is stopped
         sys.stderr.writelines(f"{sentence}\n" for sentence in plan.folders.lost)
     sys.stderr.write(failure)

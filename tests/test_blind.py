@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from node_calls import call
 
 from undegrade.headless.blueprints import JOBS
+from undegrade.nodes.comfyui import host
 from undegrade.pipelines.blind import kernel_estimation
 from undegrade.pipelines.blind.blur_estimate import BlurEstimate, busiest, noise_of_blurred
 from undegrade.pipelines.blind.kernel_estimation import sides
@@ -227,9 +228,12 @@ def test_a_small_picture_from_end_to_end(quick):
     assert correlation(operator.operators[0].kernel(), k) > 0.9
 
 
-def test_a_sharp_picture_is_left_alone(quick):
+def test_a_sharp_picture_is_left_alone(quick, monkeypatch):
+    bars = []
+    monkeypatch.setattr(host, "_sink", lambda _, value, total: bars.append(total - value))
     _, operator, *_, report = estimated(shapes(64), torch.ones(1, 1), kernel_size=5)
     assert report.startswith("no blur")
+    assert bars[-1] == 0, "its bar is full without a round of refining"
     x = shapes(64)
     torch.testing.assert_close(operator(x), x, atol=1e-5, rtol=0)
 

@@ -93,6 +93,8 @@ def test_what_a_job_takes_grows_with_the_result():
 def test_a_refusal_names_the_commands_options():
     said = _in_options(JOBS["sharpen"], "Try another kind, kernel_size or seed")
     assert said == "Try another kind, --largest-blur or seed"
+    said = _in_options(JOBS["enlarge"], "cannot read factor.png or /factor/a: 'factor' is factor.")
+    assert said == "cannot read factor.png or /factor/a: '--scale' is --scale."
 
 
 def test_the_command_runs_the_blueprints_themselves():
@@ -110,3 +112,11 @@ def test_nothing_is_written_where_nothing_is_gained(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "nothing to gain" in said and said.endswith("nothing was written.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["clean.png"]
+
+
+def test_what_fails_names_the_commands_options(tmp_path, capsys):
+    Image.linear_gradient("L").resize((48, 48)).save(tmp_path / "small.png")
+    assert main(["enlarge", str(tmp_path / "small.png"), "--scale", "0"]) == 2
+    assert "input '--scale' is 0.0" in capsys.readouterr().err
+    assert main(["sharpen", str(tmp_path / "small.png"), "--quiet"]) == 1
+    assert "choose a smaller --largest-blur or" in capsys.readouterr().err

@@ -7,9 +7,12 @@ from region_guiders import EVERY, Guider, install, run, sampler
 
 from undegrade.models.prior import MultiResolutionPrior
 from undegrade.nodes.comfyui.model_patches import refuse_canvas_bound
+from undegrade.nodes.posterior.sampler import PosteriorSampler
 from undegrade.nodes.priors import MultiResolution
 from undegrade.nodes.regions.sampler import check_sockets
 from undegrade.nodes.tiles import TiledPriorNode
+from undegrade.pipelines.measurement import Measurement
+from undegrade.pipelines.operators.downscale import Downscale
 
 LATENT, IMAGE = torch.zeros(1, 4, 9, 6), torch.zeros(1, 72, 48, 3)
 
@@ -83,3 +86,13 @@ def test_priors_of_comfyuis_models_are_refused_where_they_see_less(monkeypatch):
     ):
         with pytest.raises(ValueError, match="is shown tiles of it"):
             tiled()
+
+
+def test_schedules_that_begin_with_less_refuse_them(draw, monkeypatch):
+    guider, prior = comfy_fakes.wrapped(
+        comfy_fakes.install(monkeypatch), None, latents=comfy_fakes.Pixels()
+    )
+    guider.model_options = BOUND["object"]
+    m = Measurement(draw(1, 3, 16, 16), Downscale(2), 0.05)
+    with pytest.raises(ValueError, match="is shown smaller ones; take that patch off"):
+        PosteriorSampler().sample(prior, m, 0, 1, False, schedule="fast")

@@ -11,6 +11,7 @@ from undegrade.models.prior import GaussianPrior
 from undegrade.nodes.posterior import sampler
 from undegrade.nodes.posterior.trajectory import RestorationTrajectory
 from undegrade.pipelines.operators.inpainting import Inpainting
+from undegrade.pipelines.updates.gradient import LikelihoodGradient
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -173,9 +174,18 @@ def test_too_few_steps_and_resolutions_that_a_prior_never_saw_are_said():
     (said,) = told("UndegradePosteriorSampler", **given, steps=5)
     assert "steps is 5: with fewer than 6" in said and "take 20 or more" in said
     assert told("UndegradePosteriorSampler", **given, steps=6) == []
+    (said,) = told("UndegradePosteriorSampler", **given, steps=1, schedule="fast")
+    assert "was not trained for the smaller pictures that schedule 'fast' begins with" in said
     whole = {"prior": GaussianPrior(std=0.5), "levels": 3, "switch_points": ""}
     (said,) = told("UndegradeMultiResolutionPrior", **whole)
     assert "not trained for pictures at 1/4 and 1/2 of their size" in said
     assert told("UndegradeMultiResolutionPrior", **{**whole, "levels": 1}) == []
     (built_in,) = call("UndegradeLoadPixelPrior")
     assert told("UndegradeMultiResolutionPrior", **{**whole, "prior": built_in}) == []
+    (coarser,) = call("UndegradeMultiResolutionPrior", prior=built_in, levels=4, switch_points="")
+    (said,) = told("UndegradePosteriorSampler", **{**given, "prior": coarser}, schedule="fast")
+    assert "what Multi-Resolution Prior sets did not count" in said
+    assert told("UndegradePosteriorSampler", **{**given, "prior": built_in}, schedule="fast") == []
+    given |= {"prior": built_in, "update": LikelihoodGradient()}
+    (said,) = told("UndegradePosteriorSampler", **given, schedule="fast")
+    assert "too few steps for DPS" in said

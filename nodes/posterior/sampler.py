@@ -15,6 +15,7 @@ from ...pipelines.level import picture
 from ...pipelines.measurement import Measurement
 from ...pipelines.noise import Noise, noise_of_device, per_sample_noise
 from ...pipelines.replay import Replay
+from ...pipelines.schedule import Schedule
 from ...pipelines.step import Step
 from ...pipelines.subdaps.apart import restore_apart
 from ...pipelines.subdaps.draws import draw, paired_noise
@@ -24,17 +25,18 @@ from ...pipelines.subdaps.switch import SwitchRule, never
 from ...pipelines.updates.conjugate_gradient import ConjugateGradient
 from ...pipelines.updates.update import MeasurementUpdate
 from ..comfyui import host
+from ..comfyui.model_patches import refuse_bound_prior
 from ..comfyui.recorded import played
 from ..images import Layout, to_image, to_preview
 from ..latents import glimpse
 from ..memory import check_room
 from ..watched import WatchedOperator, WatchedPrior
 from ..widgets import SEED, expect, socket, widgets_of
+from .cautions import cautions
 from .correctors import correctors_of, read_in, states_of
 from .trajectory import RestorationTrajectory, on_cpu
 
 CATEGORY = "Undegrade/posterior"
-FEWEST = 6  # steps; 5 gave 22.6 dB and 4 21.2 where bicubic enlargement has 22.9
 LATER = ("complementary", "draws", "device_noise", "schedule")
 TRIES = 2  # predictions that a pullback through the network is held against, at each level
 
@@ -152,7 +154,7 @@ class PosteriorSampler:
             run_of = partial(self.sample, prior, measurement, seed, samples, False, update, switch)
             again = cache(lambda: run_of(**options)["result"][1])  # one for all who read it
             result = result[0], replace(result[1], again=again)
-        return {"ui": {"text": too_few(chosen)}, "result": result}
+        return {"ui": {"text": cautions(prior, chosen, update)}, "result": result}
 
 
 def run(
@@ -172,7 +174,7 @@ def run(
     watched = measurement.at(WatchedOperator(measurement.operator), many)
     together = measurement.operator.smooth or len(many) == 1
     runs = 1 if together else len(many)
-    schedule = schedule_for(prior, chosen, measurement)
+    schedule = levels_for(prior, chosen, measurement)
     tries = TRIES * len(set(schedule.factors)) if update.through_network else 0
     progress = host.Progress(
         (schedule.steps + tries) * chosen.ode_steps * runs, "Posterior Sampler"
@@ -200,6 +202,15 @@ def run(
     return image, RestorationTrajectory(
         tuple(kept), states_of(correctors), step.size, layout, prior
     )
+
+
+def levels_for(prior: Prior, chosen: SamplerOptions, measurement: Measurement) -> Schedule:
+    """The run's schedule. Raises `ValueError` for a prior that can do no schedule of several
+    resolutions, as Multi-Resolution Prior does."""
+    schedule = schedule_for(prior, chosen, measurement)
+    if chosen.tuned:
+        refuse_bound_prior(prior, "smaller ones")
+    return schedule
 
 
 def noises_of(chosen: SamplerOptions, device: torch.device) -> Callable[[list[int]], Noise]:
@@ -232,14 +243,3 @@ def check_draws(prior: Prior, chosen: SamplerOptions, switch: SwitchRule | None)
             "Draws take steps of their own with all their noise; disconnect the switch and set "
             f"ode_steps to 1, renoise above 0 and schedule to {BY_STEPS!r}, or turn draws off."
         )
-
-
-def too_few(chosen: SamplerOptions) -> list[str]:
-    """A sentence where the steps are so few that the last one, which has no data term, undoes
-    them."""
-    if chosen.tuned or chosen.steps >= FEWEST:
-        return []
-    return [
-        f"steps is {chosen.steps}: with fewer than {FEWEST} the answer was further from the truth "
-        "than the picture it came from, on most tasks tried; take 20 or more."
-    ]

@@ -105,9 +105,10 @@ class BlurEstimate:
 
 
 def work(options: BlurOptions) -> int:
-    """How often `estimate_blur` calls `tick`."""
-    searched = rounds(options.kernel_size) if options.kind == "any" else 0
-    return searched + 4 * AGAIN.rounds + (2 + options.refine) * len(SIGMAS)
+    """How often `estimate_blur` calls `tick` and the prior, at most."""
+    any_kind = options.kind == "any"
+    searched, refining = (rounds(options.kernel_size), options.refine) if any_kind else (0, 0)
+    return searched + 4 * AGAIN.rounds + (2 + refining) * len(SIGMAS)
 
 
 def estimate_blur(
