@@ -115,11 +115,14 @@ def widgets(job: Job) -> dict[str, tuple[str, str]]:
     return found
 
 
-def said_of(job: Job, option: str, key: str, widget: str) -> str:
-    """What an option is: the job's own words, or the tooltip of the widget of a node inside."""
+def helps(job: Job) -> dict[str, str]:
+    """Option -> what it is: the job's own words, or the tooltip of the widget of a node inside."""
     (inside,) = blueprint(job)["definitions"]["subgraphs"]
-    (kind,) = {node["type"] for node in inside["nodes"] if str(node["id"]) == key}
-    return job.options.get(option) or tooltips()[kind]["inputs"][widget]["tooltip"]
+    kinds = {str(node["id"]): node["type"] for node in inside["nodes"]}
+    return {
+        option: job.options.get(option) or tooltips()[kinds[key]]["inputs"][widget]["tooltip"]
+        for option, (key, widget) in widgets(job).items()
+    }
 
 
 @cache

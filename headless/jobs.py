@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, nodes_of, said_of, widgets
+from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, helps, nodes_of, widgets
 from .destination import make_folder, unused, write_to
 from .folders import Folders
 from .jpeg_tables import file_quality
@@ -37,9 +37,10 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
         if job.mask:
             add("--mask", type=Path, required=True, metavar="FILE",
                 help="a picture of its size, white where it is to be filled in")
-        for option, (key, widget) in widgets(job).items():
+        helped = helps(job)
+        for option, (_, widget) in widgets(job).items():
             add(f"--{option}", dest=f"at {option}", metavar=widget.upper(),
-                help=said_of(job, option, key, widget).replace("%", "%%"))
+                help=helped[option].replace("%", "%%"))
         add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", dest="settings",
             help="change any other value of the blueprint")
         add("--output", type=Path, metavar="DIR|FILE",

@@ -22,20 +22,21 @@ Where we depart from their code, and why:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
 from torch import Tensor
 
+from .constants import Constants
 from .operators.canvas import pad_reflect
 
 STABLESR_VARIANCE = 0.01  # of the Gaussian weight, in tile sides squared
 
 
 @dataclass(frozen=True)
-class TileGrid:
+class TileGrid(Constants):
     """Where the tiles of a canvas lie. All numbers are pixels of the canvas, picture or latent.
 
     height, width: of the canvas, 1 or more. tile: side of a tile, 1 or more. overlap: what
@@ -70,13 +71,6 @@ class TileGrid:
         """The same tiles on a canvas `factor` times as large: those of a latent in the picture."""
         sides = (self.height, self.width, self.tile, self.overlap)
         return TileGrid(*(factor * side for side in sides))
-
-    def constant(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """`make()`, computed once per key and kept with the grid."""
-        constants = vars(self).setdefault("_constants", {})
-        if key not in constants:
-            constants[key] = make()
-        return constants[key]
 
     def windows(self, canvas: Tensor) -> Iterator[Tensor]:
         """The tiles of `cut` one after the other, (C, tile, tile) each, without copying them.

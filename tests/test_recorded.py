@@ -13,8 +13,7 @@ from undegrade.models.pixel import PixelNetwork, PixelPrior
 from undegrade.models.prior import MultiResolutionPrior, PriorSpec
 from undegrade.nodes.comfyui import host, placed_networks, recorded
 from undegrade.nodes.comfyui.recorded import plain, replayed
-from undegrade.pipelines import answers
-from undegrade.pipelines.operators import contract
+from undegrade.pipelines import answers, constants
 from undegrade.pipelines.replay import Recordings, ReplayedPrior, launched
 from undegrade.pipelines.tiled_prior import TiledPrior
 
@@ -57,7 +56,7 @@ class Traces(Recordings):
             return work(*tensors)
         if self.known[key] is None:
             with pytest.MonkeyPatch.context() as patch:
-                for module in (contract, answers):
+                for module in (constants, answers):
                     patch.setattr(module, "recording", lambda: True)
                 self.known[key] = Tape(work, [torch.full_like(t, 0.1) for t in tensors])
         return self.known[key].play(tensors)

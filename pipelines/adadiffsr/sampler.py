@@ -130,7 +130,7 @@ class RegionRun:
         return min(n for n in known if n is not None)
 
     def _measured(self, chosen: list[int]) -> tuple[Gain, Evaluation]:
-        """The same, and what memory it takes, where the number of regions is automatic."""
+        """`_gains`, and what memory it takes where the number of regions is automatic."""
         if self.batch:
             return self._gains(chosen)
         device = self.task.z_lr.device

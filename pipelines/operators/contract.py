@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
-from typing import ClassVar, TypeVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..replay import recording
+from ..constants import Constants
 from .adjoint import check_linear, check_nonlinear
 
-T = TypeVar("T")
 
-
-class Operator(ABC):
+class Operator(Constants, ABC):
     """A differentiable map from an image to what was measured of it.
 
     Images are (B, C, H, W) float32 in [-1, 1]. Sample b of the output depends on sample b of the
@@ -104,21 +102,6 @@ class Operator(ABC):
         v is believed as far as N(v, r^2), or to be off by r times what `error` is an example of.
         """
         raise NotImplementedError(f"{type(self).__name__} does not quantise.")
-
-    def constant(self, key: Hashable, make: Callable[[], T]) -> T:
-        """`make()`, computed once per key and kept with the operator, such as a transfer function.
-
-        key: what the value depends on beside the operator's fields: size, dtype, device.
-        A tensor can be used inside and outside of inference mode, wherever it was made.
-        Raises `RuntimeError` while a graph is recorded, where nothing gets its values.
-        """
-        constants = vars(self).setdefault("_constants", {})
-        if key not in constants:
-            if recording():
-                raise RuntimeError(f"{type(self).__name__} cannot make {key} in a recording.")
-            with torch.inference_mode(False):
-                constants[key] = make()
-        return constants[key]
 
     def __call__(self, x: Tensor) -> Tensor:
         """A(x) with the shapes checked.
