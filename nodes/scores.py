@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..pipelines.measurement import Measurement
 from ..pipelines.metrics import SMALLEST, lpips, psnr, ssim
-from ..pipelines.updates.conjugate_gradient import fletcher_reeves
+from ..pipelines.updates.fletcher_reeves import fletcher_reeves
 from .degradation.operators import beside
 from .images import to_image, to_pixels
 from .widgets import expect, socket

@@ -5,9 +5,10 @@ begin. On the CPU a sample's values are therefore summed by themselves, in memor
 card that would be a kernel for every sample; there all are summed at once, by rows of a fixed
 length, and the rows' sums by rows again:
 
-- 512 values, where there are 16 rows or more: CUDA then gives each row one warp, so that the order
-  of its additions does not depend on how many rows there are;
-- 32 values, or at most 31: less than a warp's own number, in whatever shape.
+- at most 32 values, no more than a warp's own number, in whatever shape;
+- a multiple of four, to 2048, in at least 16 rows: CUDA then gives each row one warp, so that the
+  order of its additions does not depend on how many rows there are (`setReduceConfig`, Reduce.cuh:
+  blocks of 16 warps, which share a row from 8192 values on only).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LONG, MANY, SHORT = 512, 16, 32  # values of a row, rows from which they may be so long; of others
+SHORT, LONG, LONGEST = 32, 512, 2048  # values of a row: of the last, of many rows, of 17 to 32
 
 
 def dot(u: Tensor, v: Tensor) -> Tensor:
@@ -38,6 +39,15 @@ def dots(us: Sequence[Tensor], v: Tensor) -> Sequence[Tensor]:
     return by_rows(products.flatten(0, 1)).view(len(us), len(v)).unbind()
 
 
+def squares(*vs: Tensor) -> Sequence[Tensor]:
+    """<v, v> per sample for each, in as many kernels as one takes, but for one, where all have one
+    shape: (B, ...) -> (B,) each, with the bits of `dot`."""
+    if vs[0].device.type == "cpu" or len({v.shape for v in vs}) > 1:
+        return [dot(v, v) for v in vs]
+    together = torch.stack(vs).flatten(2).square()
+    return by_rows(together.flatten(0, 1)).view(len(vs), -1).unbind()
+
+
 def mean_square(v: Tensor) -> Tensor:
     """(B, ...) -> (B,)."""
     if v.device.type != "cpu":
@@ -46,10 +56,11 @@ def mean_square(v: Tensor) -> Tensor:
 
 
 def by_rows(values: Tensor) -> Tensor:
-    """(B, n) -> (B,), in three or four kernels for pictures of any size and number."""
+    """(B, n) -> (B,), in two to four kernels for pictures of any size and number."""
     n = values.shape[1]
-    if n < SHORT:
+    if n <= SHORT:
         return values.sum(1)
-    length = LONG if n >= MANY * LONG else SHORT
+    length = -(-n // (4 * SHORT)) * 4
+    length = length if length <= LONGEST else LONG
     rows = F.pad(values, (0, -n % length)) if n % length else values
     return by_rows(rows.reshape(len(values), -1, length).sum(2))

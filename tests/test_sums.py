@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from undegrade.pipelines.sums import by_rows, dot, dots, mean_square
+from undegrade.pipelines.sums import by_rows, dot, dots, mean_square, squares
 
-SHAPES = [(3, 5, 2), (3, 25, 17), (3, 64, 64), (3, 70, 61), (1, 96, 128)]
+SHAPES = [(3, 5, 2), (3, 25, 17), (3, 64, 64), (3, 70, 61), (1, 96, 128), (3, 160, 160)]
 
 
 class Kernels(TorchDispatchMode):
@@ -46,14 +46,16 @@ def test_many_samples_take_as_many_kernels_as_one(shape, draw):
             by_rows(values)
         counts.add(kernels.count)
         for *rows, values in kernels.summed:  # what CUDA adds in one order, however many rows
-            assert values <= 32 or (values == 512 and torch.Size(rows).numel() >= 16)
-    assert len(counts) == 1 and counts.pop() <= 6
+            many = torch.Size(rows).numel() >= 16
+            assert values <= 32 or (values <= 2048 and values % 4 == 0 and many)
+    assert len(counts) == 1 and counts.pop() <= 4
 
 
 def test_several_sums_are_those_of_each(draw):
     us, v = draw(2, 5, 3, 25, 17), draw(5, 3, 25, 17)
     products = (us * v).flatten(2)
     assert all(torch.equal(a, dot(u, v)) for a, u in zip(dots(us, v), us, strict=True))
+    assert all(torch.equal(a, dot(u, u)) for a, u in zip(squares(*us), us, strict=True))
     together = by_rows(products.flatten(0, 1)).view(2, 5)
     assert all(torch.equal(a, by_rows(b)) for a, b in zip(together, products, strict=True))
 

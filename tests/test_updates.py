@@ -15,8 +15,8 @@ from undegrade.pipelines.operators.inpainting import Inpainting
 from undegrade.pipelines.updates.conjugate_gradient import (
     ConjugateGradient,
     belief_std,
-    fletcher_reeves,
 )
+from undegrade.pipelines.updates.fletcher_reeves import fletcher_reeves
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin
 from undegrade.pipelines.updates.update import Surroundings
@@ -140,7 +140,7 @@ def test_tolerance_stops_each_sample_by_itself(draw, preconditioned):
         last = A.T @ (A @ z - target.double().flatten()) + 0.05**2 * (z - start)
         assert (last**2 / p).sum() <= 1e-6 * (first**2 / p).sum()
     assert passes[0] + 3 <= passes[1] < 60
-    assert torch.equal(update(x0_hat, 1.0, Measurement(y, Downscale(2), 0.05)), torch.cat(alone))
+    assert torch.equal(update(x0_hat, 1.0, Measurement(y, operator, 0.05)), torch.cat(alone))
 
 
 def test_nonlinear_steps_lower_the_objective(draw):

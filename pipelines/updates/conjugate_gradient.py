@@ -16,38 +16,38 @@ by J steps of Fletcher-Reeves with the closed-form step length of the linearised
 Where we depart from the official code, and why:
 - Inner products are per sample, so a sample does not depend on its batch. The official code sums
   over the whole tensor, which is the same for its batches of one.
-- A linear operator keeps the residual by recursion, r -= a A d: 2 J + 1 operator passes for 4 J +
-  2. The result is the same to rounding.
+- A linear operator keeps the gradient by recursion (`fletcher_reeves`): 2 J + 1 operator passes for
+  4 J + 2. The result is the same to rounding.
 - A sample stops when its gradient has fallen to `tolerance` times its first, or is exactly zero;
   the official code divides zero by zero there. `tolerance` 0 runs all J steps.
 - Directions are preconditioned for linear operators with P = A^T A 1 + rho, which costs two more
   passes. For a non-negative A, A^T A <= diag(A^T A 1); for masks the two are equal at every
   resolution, so one step is enough; a blur that continues the picture by its last pixels gives
   those pixels many times the weight of others, and ten plain steps do not get there. For
-  downscaling P is nearly constant and changes little. `preconditioned` off is the official
-  iteration.
+  downscaling P is nearly constant and changes little; where it is constant it is left out, and
+  steps that cannot be needed are too (`condition`). `preconditioned` off is the official iteration.
 - `prior_std` and `sample` are ours; their neutral defaults are the paper.
 - Where y was rounded, as JPEG rounds, nothing derives the rounding: see `before_rounding`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..answers import Ended
 from ..measurement import Measurement
 from ..operators.contract import Operator
 from ..options import Options, option
 from ..replay import launched
 from ..step import column
-from ..sums import dot, dots
+from ..sums import dot
 from .before_rounding import before_rounding, exists
 from .closed_form import gram_of_ones, minimise_exactly
+from .condition import condition, steps_enough
+from .fletcher_reeves import fletcher_reeves
 from .update import Surroundings
 
 
@@ -139,12 +139,22 @@ class ConjugateGradient(Options):
             operator = inner
 
         def solve(centre: Tensor, y: Tensor, rho: Tensor) -> Tensor:
-            p = jacobi(operator, centre, rho) if self.preconditioned and operator.linear else None
-            return fletcher_reeves(operator, y, centre, rho, self.iterations, self.tolerance, p)
+            p, steps = self._prepared(operator, centre, rho)
+            return fletcher_reeves(operator, y, centre, rho, steps, self.tolerance, p)
 
         replay = around.replay if around and operator.linear else launched
         weight = torch.full((), rho, device=centre.device)
         return replay((operator, self), solve, centre, y, weight)
+
+    def _prepared(self, operator: Operator, like: Tensor, rho: Tensor) -> tuple[Tensor | None, int]:
+        """P, None where it is none or constant, and how many steps are enough (`condition`)."""
+        kappa = condition(operator, like)
+        if kappa is not None:
+            return None, min(self.iterations, steps_enough(kappa, self.tolerance))
+        if not (self.preconditioned and operator.linear):
+            return None, self.iterations
+        steps = 1 if "one_to_one" in operator.structure else self.iterations
+        return jacobi(operator, like, rho), steps
 
 
 def belief_std(r: float, prior_std: float) -> float:
@@ -154,74 +164,18 @@ def belief_std(r: float, prior_std: float) -> float:
     return r * prior_std / (r**2 + prior_std**2) ** 0.5
 
 
-def fletcher_reeves(
-    operator: Operator,
-    y: Tensor,
-    x0_hat: Tensor,
-    rho: Tensor | float,
-    iterations: int,
-    tolerance: float = 0.0,
-    p: Tensor | None = None,
-) -> Tensor:
-    """J steps of Fletcher-Reeves on F from z = x0_hat.
-
-    operator: A, images of x0_hat's shape -> y's shape. y: (B, C, h', w'). x0_hat: (B, C, h, w).
-    rho: > 0. p: a positive preconditioner that divides gradients, (B, C, h, w), or None for none.
-    Returns z, (B, C, h, w) float32. Each sample has its own step lengths and its own end: a sample
-    whose <g, g / p> has fallen to tolerance^2 times its first value stays where it is.
-    """
-    with torch.autocast(x0_hat.device.type, enabled=False):
-        z = x0_hat.float()
-        a_z, pullback = operator.trusted_vjp(z)
-        r = y - a_z  # the residual y - A(z)
-        g = pullback(r)  # -grad F(x0_hat); the prior's term is zero at the start
-        d = s = g if p is None else g / p
-        gs = dot(g, s)
-        enough, ended, zero = gs * tolerance**2, Ended(), gs.new_zeros(())
-        for j in range(iterations):
-            running = gs > enough
-            if ended(running):
-                break
-            omega = operator.jvp(z, d)
-            dd, gd = dots((d, g), d)
-            curvature = rho * dd + dot(omega, omega)  # which may underflow
-            a = torch.where(running & (curvature > 0), gd / curvature, zero)
-            z = z + column(a, z) * d
-            if j == iterations - 1:
-                break
-            r, pullback = next_residual(operator, y, z, r, column(a, z) * omega, pullback)
-            g = pullback(r) - rho * (z - x0_hat)
-            s = g if p is None else g / p
-            gs, gs_before = dot(g, s), gs
-            d = s + column(torch.where(running, gs / gs_before, zero), z) * d
-    return z
-
-
 def jacobi(operator: Operator, like: Tensor, rho: Tensor | float) -> Tensor:
     """P = A^T A 1 + rho for images of `like`'s shape, (B, C, h, w).
 
-    Kept from falling below a hundredth of its mean: any positive P leads to the same minimum, and
-    an operator with negative weights may give less.
+    Exact where A^T A is diagonal. Of others kept from falling below a hundredth of its mean: any
+    positive P leads to the same minimum, and an operator with negative weights may give less.
     """
 
     def diagonal() -> Tensor:
         p = gram_of_ones(operator, like.float())
+        if "one_to_one" in operator.structure:
+            return torch.where(p > 0, p, 1.0)  # exact; what is not seen has no gradient
         least = 0.01 * dot(p, torch.ones_like(p)) / p[0].numel()
         return torch.maximum(p, column(least, p))
 
     return operator.constant(("jacobi", like.shape, like.device), diagonal) + rho
-
-
-def next_residual(
-    operator: Operator,
-    y: Tensor,
-    z: Tensor,
-    r: Tensor,
-    a_omega: Tensor,
-    pullback: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """y - A(z) and J(z)^T: by recursion for a linear operator, anew for a nonlinear one."""
-    if operator.linear:
-        return r - a_omega, pullback
-    a_z, pullback = operator.trusted_vjp(z)
-    return y - a_z, pullback

@@ -30,7 +30,7 @@ from ..measurement import Measurement
 from ..operators.compose import Compose
 from ..operators.contract import Operator
 from ..opponent import from_opponent, opponent
-from .conjugate_gradient import fletcher_reeves
+from .fletcher_reeves import fletcher_reeves
 
 ITERATIONS, TOLERANCE = 60, 0.003  # of conjugate gradients; most runs of few, at much noise all
 
