@@ -9,6 +9,7 @@ from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
+from undegrade.pipelines.operators.framing import folded, folding
 from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
 from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
 from undegrade.pipelines.subdaps.sampler import level_operator, restore
@@ -51,3 +52,11 @@ def test_a_run_at_three_levels_is_the_same_with_and_without_it(draw, monkeypatch
     monkeypatch.setattr(KernelBlur, "upsampled", lambda self, factor: None)
     assert isinstance(level_operator(m, (16, 24), 4), Compose)
     torch.testing.assert_close(quick, run(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("border", ["replicate", "reflect"])
+def test_two_products_fold_a_frame(draw, border):
+    frame = draw(2, 3, 20, 25).double()
+    rows, columns = folding((9, 14), 4, border, (20, 25), frame)
+    expected = folded(frame[..., :17, :22], 4, border)
+    assert (rows.on_rows(columns.on_columns(frame)) - expected).abs().max() < 1e-12

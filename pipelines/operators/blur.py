@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..options import Options, option
+from .banded import Banded, banded
 from .contract import Operator
-from .framing import fast_size, folded, wrapped
+from .framing import by_products, fast_size, folded, folding, wrapped
 from .kernel import normalised_kernel
 from .upsampled_blur import UpsampledBlur
 
@@ -54,7 +55,7 @@ class Blur(Options, Operator):
         height, width = x.shape[-2:]
         first, size = self._frame(height, width)
         x = x.contiguous()  # MKL refuses a pixel that was expanded to a picture before torch 2.8
-        spectrum = torch.fft.rfft2(self._continued(x), s=size).mul_(self._transfer(size, x))
+        spectrum = torch.fft.rfft2(self._continued(x, size), s=size).mul_(self._transfer(size, x))
         blurred = torch.fft.irfft2(spectrum, s=size)
         return blurred[..., first : first + height, first : first + width]
 
@@ -76,10 +77,20 @@ class Blur(Options, Operator):
         def adjoint(u: Tensor) -> Tensor:
             framed = F.pad(u, (first, after[1], first, after[0]))
             gathered = torch.fft.irfft2(torch.fft.rfft2(framed).mul_(conjugate), s=size)
+            if reach and by_products((height, width), x):
+                rows, columns = self._folding((height, width), size, x)
+                return rows.on_rows(columns.on_columns(gathered))
             gathered = gathered[..., : height + 2 * reach, : width + 2 * reach]
             return folded(gathered, reach, self.border) if reach else gathered
 
         return self(x), adjoint
+
+    def _folding(
+        self, shape: tuple[int, int], size: tuple[int, int], like: Tensor
+    ) -> tuple[Banded, Banded]:
+        """`folding` of this border, kept."""
+        key = ("folding", shape, like.dtype, like.device)
+        return self.constant(key, lambda: folding(shape, self._reach(), self.border, size, like))
 
     def upsampled(self, factor: int) -> Operator | None:
         """The polyphase form, for the replicated border; a Gaussian has its matrices."""
@@ -105,8 +116,9 @@ class Blur(Options, Operator):
             return side // 2, (n, n)
         return side - 1, (fast_size(height + side - 1), fast_size(width + side - 1))
 
-    def _continued(self, x: Tensor) -> Tensor:
-        """The picture with what lies beyond its edge, as far as the kernel reaches."""
+    def _continued(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """The picture with what lies beyond its edge, as far as the kernel reaches; its last pixel
+        to the end of the frame, which no result reads, and saves a copy."""
         height, width = x.shape[-2:]
         r = self._reach()
         if self.border == "reflect" and r >= min(height, width):
@@ -114,6 +126,8 @@ class Blur(Options, Operator):
                 f"A kernel of radius {r} cannot reflect an image of {width}x{height} pixels; "
                 "choose the border 'replicate' or a smaller kernel."
             )
+        if self.border == "replicate":
+            return F.pad(x, (r, size[1] - width - r, r, size[0] - height - r), mode="replicate")
         return F.pad(x, (r, r, r, r), mode=self.border) if r else x
 
     def _transfer(self, size: tuple[int, int], like: Tensor) -> Tensor:
@@ -143,6 +157,33 @@ class GaussianBlur(Blur):
         """(2 r + 1, 2 r + 1) with r = round(4 std), as scipy's `gaussian_filter` truncates it."""
         g = gaussian_weights(self.std)
         return g[:, None] * g[None, :]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`Blur`'s; small pictures on a card by two products."""
+        if not self._separates(x):
+            return super().forward(x)
+        rows, columns = (self._axis(n, x) for n in x.shape[-2:])
+        return rows.on_rows(columns.on_columns(x))
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """(A x, u -> A^T u), the products with the transposed matrices where A x is two."""
+        if not self._separates(x):
+            return super().vjp(x)
+        rows, columns = (self._axis(n, x, True) for n in x.shape[-2:])
+        return self(x), lambda u: rows.on_rows(columns.on_columns(u))
+
+    def _separates(self, x: Tensor) -> bool:
+        """Whether x is blurred along one axis after the other."""
+        return "separable" in self.structure and by_products(x.shape[-2:], x)
+
+    def _axis(self, size: int, like: Tensor, transposed: bool = False) -> Banded:
+        """The blur along one axis, or its transpose, of `like`'s dtype and device."""
+
+        def made() -> Banded:
+            rows = self._rows(size)
+            return banded(rows.T if transposed else rows, like)
+
+        return self.constant(("axis", size, like.dtype, like.device, transposed), made)
 
     @property
     def structure(self) -> frozenset[str]:  # type: ignore[override]

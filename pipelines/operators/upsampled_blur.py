@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from .banded import Banded
 from .contract import Operator
-from .framing import fast_size, folded
+from .framing import by_products, fast_size, folded, folding
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +38,9 @@ class UpsampledBlur(Operator):
         """(B, C, h, w) -> (B, C, factor h, factor w)."""
         height, width = x.shape[-2:]
         q, size = self._reach, self._size(height, width)
-        padded = F.pad(x, (q, q, q, q), mode="replicate")
-        spectrum = torch.fft.rfft2(padded, s=size)[:, :, None, None] * self._transfer(size, x)
-        phases = torch.fft.irfft2(spectrum, s=size)[..., 2 * q :, 2 * q :]
+        beyond = (q, size[1] - width - q, q, size[0] - height - q)  # to the frame's end: no copy
+        spectrum = torch.fft.rfft2(F.pad(x, beyond, mode="replicate"))[:, :, None, None]
+        phases = torch.fft.irfft2(spectrum * self._transfer(size, x), s=size)[..., 2 * q :, 2 * q :]
         return rearrange(phases[..., :height, :width], "b c p q h w -> b c (h p) (w q)")
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -59,9 +60,19 @@ class UpsampledBlur(Operator):
             )
             gathered = torch.fft.rfft2(framed).mul_(conjugate).sum((2, 3))
             small = torch.fft.irfft2(gathered, s=size)
+            if by_products((height, width), x):
+                rows, columns = self._folding((height, width), size, x)
+                return rows.on_rows(columns.on_columns(small))
             return folded(small[..., : height + 2 * q, : width + 2 * q], q, "replicate")
 
         return self(x), adjoint
+
+    def _folding(
+        self, shape: tuple[int, int], size: tuple[int, int], like: Tensor
+    ) -> tuple[Banded, Banded]:
+        """`folding`, kept."""
+        key = ("folding", shape, like.dtype, like.device)
+        return self.constant(key, lambda: folding(shape, self._reach, "replicate", size, like))
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """The size before enlarging."""

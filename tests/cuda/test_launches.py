@@ -75,7 +75,7 @@ def of_a_step(name, pictures, use):
 
 
 NETWORK, BETWEEN = 143, 29  # noise, finiteness and the next state are between
-UPDATES = {"super-resolution": 102, "motion": 361}  # for 16 pictures as for two
+UPDATES = {"super-resolution": 102, "motion": 270}  # for 16 pictures as for two
 
 
 @pytest.mark.parametrize("name", OPERATORS)
