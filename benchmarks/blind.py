@@ -42,7 +42,7 @@ from undegrade.pipelines.blind.blur_estimate import estimate_blur
 from undegrade.pipelines.blind.blur_options import BlurOptions
 from undegrade.pipelines.blind.kernel_kinds import Shape
 from undegrade.pipelines.blind.kernel_update import correlation
-from undegrade.pipelines.blind.seen import observed_blur
+from undegrade.pipelines.blind.seen import bounded_blur
 from undegrade.pipelines.level import picture
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
@@ -166,10 +166,10 @@ def case(
     seconds = time.process_time() - start
     level = found.noise_level
     errors = {"blurred": error(y, truth)}
-    for method, operator in (("blind", found.operator), ("known", observed_blur(k, found.clipped))):
+    for method, operator in (("blind", found.operator), ("known", bounded_blur(k, found.clipped))):
         errors[method] = error(restored(prior, y, operator, level, options.quick), truth)
     if not options.bare:
-        rival = observed_blur(blind_l0.kernel(y, options.size), found.clipped)
+        rival = bounded_blur(blind_l0.kernel(y, options.size), found.clipped)
         errors["L0"] = error(restored(prior, y, rival, level, options.quick), truth)
     errors |= {m: error(x, truth) for m, x in classical(y, k).items()}
     return {"corr": correlation(found.kernel, k), "ratio": errors["blind"] / errors["known"],

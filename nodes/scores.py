@@ -66,7 +66,7 @@ class MeasurementConsistency:
         operator = measurement.operator
         pixels = beside(operator, pixels)
         y = for_batch(measurement.y.to(pixels.device), pixels.shape[0])
-        residual = operator.observe(y - operator(pixels))
+        residual = operator.residual(operator.observe(y - operator(pixels)))
         seen = operator.observe(torch.ones_like(y)).mean()
         ratio = (residual.square().mean() / seen).sqrt().item() / measurement.noise_level
         nearest = fletcher_reeves(operator, y, pixels, CONSISTENT_RHO, CONSISTENT_ITERATIONS, 1e-4)

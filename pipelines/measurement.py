@@ -58,7 +58,12 @@ class Measurement:
     @cached_property
     def beside_silence(self) -> Measurement:
         """The measurement followed by y = 0 for as many pictures more, kept with it."""
-        return self.at(self.operator, torch.cat([self.y, torch.zeros_like(self.y)]))
+        return self.at(self.operator, torch.cat([self.y, self.silence.y]))
+
+    @property
+    def silence(self) -> Measurement:
+        """That of y = 0 (`Operator.silence`)."""
+        return self.at(self.operator, self.operator.silence(self.y))
 
     def at(self, operator: Operator, y: Tensor | None = None) -> Measurement:
         """The same of another operator, and of a y whose values were checked before: looking at

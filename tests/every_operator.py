@@ -6,6 +6,7 @@ from test_nonlinear_blur import pseudo_weights
 
 from undegrade.models.kernel_embedding import kernel_wizard_of
 from undegrade.nodes.degradation.operators import OPERATORS as MENU
+from undegrade.pipelines.operators.at_least import AtLeast
 from undegrade.pipelines.operators.blur import BORDERS, GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
@@ -36,6 +37,7 @@ OPERATORS = {
     **{f"downscale {kernel}": lambda kernel=kernel: Downscale(2, kernel)
        for kernel in ("bicubic", "area", "bilinear")},
     "mask": lambda: Inpainting(seen()),
+    "clipped": lambda: AtLeast(seen(), clipped=seen().flip(-1)),
     **{name.removeprefix("Undegrade"): operator for name, (operator, _) in MENU.items()},
     "nonlinear": lambda: NonlinearBlur(kernel_wizard_of(pseudo_weights())),
     "upsample": lambda: NearestUpsample(2),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from undegrade.nodes.degradation.operators import OPERATORS as MENU
+from undegrade.pipelines.operators.at_least import AtLeast
 from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
@@ -63,6 +64,10 @@ LINEAR = {
     },
     "mask": Case(lambda: Inpainting(mask(37, 31))),
     "mask per sample": Case(lambda: Inpainting(mask(37, 31, 3))),
+    "clipped, and a mask": Case(
+        lambda: Compose((KernelBlur(weights=kernel(5)),
+                         AtLeast(mask(37, 31), clipped=mask(37, 31).flip(-1))))
+    ),
     "nearest x 3": Case(lambda: NearestUpsample(3), (13, 11)),
     "crop": Case(lambda: Crop(30, 31)),
     "blur through a level": Case(

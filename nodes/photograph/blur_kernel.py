@@ -47,7 +47,7 @@ class EstimateBlurKernel:
     RETURN_NAMES = ("kernel", "operator", "noise_level", "confidence", "report")
     OUTPUT_TOOLTIPS = (
         "The blur kernel as a picture, its largest value white; for Kernel Blur.",
-        "The blur, for Measurement From Image. Clipped lights are left out of it.",
+        "The blur, for Measurement From Image. A clipped light is at least as bright as shown.",
         "Standard deviation of the noise with pixels from -1 to 1, for Measurement From Image.",
         "How sure the kernel is, 0 to 1: how well one half's kernel explains the other half.",
         "What was found, in words.",

@@ -36,7 +36,7 @@ from .kernel_estimation import (
 )
 from .kernel_kinds import REACH, nearest_shape
 from .refining import refined
-from .seen import CLIPPED, observed_blur, unreached
+from .seen import CLIPPED, bounded_blur, unreached
 from .sharp_picture import SIGMAS, drawn, explained
 from .spectrum import likeliest, spectrum_of
 
@@ -58,7 +58,7 @@ class BlurEstimate:
     kernel:      (k, k) float32 with sum 1, an odd k.
     noise_level: standard deviation in [-1, 1] units.
     confidence:  0 .. 1, see above.
-    clipped:     (1, 1, H, W), 1 where a pixel is clipped.
+    clipped:     (1, 3, H, W), 1 where a value is clipped.
     blurred:     False where no blur was found.
     name:        of the kernel's shape, for the user.
     varies:      whether halves of the picture contradict each other.
@@ -76,9 +76,8 @@ class BlurEstimate:
 
     @property
     def operator(self) -> Operator:
-        """The blur, without the pixels that are clipped, or read much of what lies beyond the
-        border."""
-        return observed_blur(self.kernel, self.clipped if self.blurred else 0 * self.clipped)
+        """The blur, clipped pixels being bounds, without those that read much of what is beyond."""
+        return bounded_blur(self.kernel, self.clipped if self.blurred else 0 * self.clipped)
 
     @property
     def report(self) -> str:
@@ -87,9 +86,9 @@ class BlurEstimate:
         if self.blurred:
             right = next(n for least, n in RIGHT if self.confidence >= least)
             lines[0] += f" (of kernels this sure {right} of 10 were right)"
-        share = float(self.clipped.mean())
+        share = float(self.clipped.amax(1).mean())
         if self.blurred and share > 0:
-            lines.append(f"{100 * share:.1f} % is clipped and left out.")
+            lines.append(f"{100 * share:.1f} % is clipped, and held to be at least as bright.")
         if self.varies:
             lines.append(
                 "Parts of the picture are blurred differently (something moved, or the camera "
@@ -124,7 +123,8 @@ def estimate_blur(
     """
     check_size(y, options.kernel_size)
     level = options.noise_level or noise_of_blurred(y)
-    clipped = (y.amax(1, keepdim=True) >= CLIPPED).to(y)
+    bright = (y >= CLIPPED).to(y)
+    clipped = bright.amax(1, keepdim=True)
     seen = unreached(clipped, options.kernel_size)
     rows, columns = busiest(y, seen, WINDOW)
     window = (..., rows, columns)
@@ -144,7 +144,7 @@ def estimate_blur(
     confidence = min(confidence, DOUBTED) if against else confidence
     kernel = kernel if blurred else none
     varies = blurred and alike < DIFFERENT
-    return BlurEstimate(kernel, level, confidence, clipped, name, blurred, varies, tuple(against))
+    return BlurEstimate(kernel, level, confidence, bright, name, blurred, varies, tuple(against))
 
 
 def noise_of_blurred(y: Tensor) -> float:

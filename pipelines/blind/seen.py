@@ -1,10 +1,11 @@
 """What of a blurred picture is a convolution: neither clipped lights nor what lies over the border.
 
-A clipped pixel was brighter than it says, and all pixels that the kernel connects it with were lit
-by more than can be seen. Near the border the kernel reads what lies beyond. A pixel that reads
-more than half of the kernel's way beyond is not compared; those further in are, with the last pixel
-continued: on photographs 3 to 5 dB better than comparing all, and 3 dB than comparing none that
-read beyond at all, since then the rim itself is made up.
+A clipped pixel was at least as bright as it says, and all pixels that the kernel connects it with
+were lit by more than can be seen. The restored picture is held to that bound (`AtLeast`); a kernel
+is looked for where no clipped pixel reached. Near the border the kernel reads what lies beyond. A
+pixel that reads more than half of the kernel's way beyond is not compared; those further in are,
+with the last pixel continued: on photographs 3 to 5 dB better than comparing all, and 3 dB than
+comparing none that read beyond at all, since then the rim itself is made up.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..operators.at_least import AtLeast
 from ..operators.blur import KernelBlur
 from ..operators.compose import Compose
 from ..operators.contract import Operator
@@ -30,6 +32,17 @@ def observed_blur(kernel: Tensor, clipped: Tensor) -> Operator:
     if bool(seen.all()) or not bool(seen.any()):
         return blur
     return Compose((blur, Inpainting(seen)))
+
+
+def bounded_blur(kernel: Tensor, clipped: Tensor) -> Operator:
+    """The same, for restoring: of clipped values, (1, 3, H, W), the picture is at least as bright.
+
+    A kernel is judged without them (`observed_blur`): a wrong one can explain a bound, too.
+    """
+    seen = inside(kernel, *clipped.shape[-2:]).to(clipped)
+    if not bool((seen * clipped).any()):
+        return observed_blur(kernel, torch.zeros_like(seen))
+    return Compose((KernelBlur(weights=kernel), AtLeast(seen, clipped=clipped)))
 
 
 def inside(kernel: Tensor, height: int, width: int) -> Tensor:

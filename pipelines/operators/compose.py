@@ -159,6 +159,19 @@ class Compose(Operator):
         """The last member's."""
         return self.operators[-1].observe(y)
 
+    @property
+    def bounded(self) -> bool:
+        """The last member's."""
+        return self.operators[-1].bounded
+
+    def residual(self, difference: Tensor) -> Tensor:
+        """The last member's."""
+        return self.operators[-1].residual(difference)
+
+    def silence(self, y: Tensor) -> Tensor:
+        """The last member's."""
+        return self.operators[-1].silence(y)
+
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """The products of the members' matrices."""
         rows, columns = self.operators[0].matrices(height, width)

@@ -69,6 +69,19 @@ class Operator(Constants, ABC):
         return y
 
     @property
+    def bounded(self) -> bool:
+        """Whether values of y may be bounds from below, so that there may be light beyond white."""
+        return False
+
+    def residual(self, difference: Tensor) -> Tensor:
+        """What of y - A(z) speaks against z: all of it, unless values of y are only bounds."""
+        return difference
+
+    def silence(self, y: Tensor) -> Tensor:
+        """The measurement that would be 0 wherever y says what was measured."""
+        return torch.zeros_like(y)
+
+    @property
     def count(self) -> int:
         """How many pictures it does different things to; 1 unless samples differ."""
         return 1

@@ -108,6 +108,14 @@ class ThroughDecoder(Operator):
         """A's."""
         return self.operator.observe(y)
 
+    def residual(self, difference: Tensor) -> Tensor:
+        """A's."""
+        return self.operator.residual(difference)
+
+    def silence(self, y: Tensor) -> Tensor:
+        """A's."""
+        return self.operator.silence(y)
+
 
 def push(codec: Codec, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """(D(z), J_D(z) v).

@@ -82,6 +82,19 @@ class WrappedOperator(Operator):
         """y without what was not measured."""
         return self.operator.observe(y)
 
+    @property
+    def bounded(self) -> bool:
+        """Whether values of y may be bounds."""
+        return self.operator.bounded
+
+    def residual(self, difference: Tensor) -> Tensor:
+        """What of y - A(z) speaks against z."""
+        return self.operator.residual(difference)
+
+    def silence(self, y: Tensor) -> Tensor:
+        """0 wherever y says what was measured."""
+        return self.operator.silence(y)
+
     def of_sample(self, b: int, count: int) -> Operator:
         """What it does to one sample."""
         return self.operator.of_sample(b, count)

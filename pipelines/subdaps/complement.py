@@ -48,8 +48,8 @@ def updated(
     own.
     """
     if measurement.operator.count > 1:
-        silence = measurement.at(measurement.operator, torch.zeros_like(measurement.y))
-        return update(x0_hat, r, measurement, around), 2 * update(n, r, silence, around) - n
+        w_n = update(n, r, measurement.silence, around)
+        return update(x0_hat, r, measurement, around), 2 * w_n - n
     both = update(torch.cat([x0_hat, n]), r, measurement.beside_silence, around)
     x0_y, w_n = both.chunk(2)
     return x0_y, 2 * w_n - n

@@ -45,12 +45,12 @@ from ..level import canvas_size
 from ..measurement import Measurement
 from ..noise import Noise, per_sample_noise
 from ..operators.canvas import pool, upsample
-from ..prediction import predict
 from ..schedule import Schedule
 from ..step import Step
 from ..updates.spectral import spectral_update
 from ..updates.update import MeasurementUpdate, Surroundings
 from .belief import measured
+from .beyond_white import Lamps
 from .sampler import guessed, levels, noised, stochastic
 
 
@@ -75,10 +75,10 @@ def draw(
     x = noised(guessed(measurement, canvas, factors[0], codec), sigmas[0], noise)
     steps, last = schedule.steps, schedule.steps - 1
     before: tuple[Tensor, float] | None = None  # x0_y and h of the step before
-    finite = Finite()
+    finite, lamps = Finite(), Lamps()
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor = sigmas[i], sigmas[i + 1], factors[i]
-        x0_hat, _ = predict(prior, x, sigma, factor, 1, backward=False)
+        x0_hat, _ = lamps.predict(prior, x, sigma, factor, 1, False)
         finite.check(x0_hat, sigma, last=i == last)
         x0_y, q = x0_hat, 1
         if i < last:
@@ -89,8 +89,11 @@ def draw(
         if i == last:
             return
         x, before = advanced(x, x0_y, before, sigma, sigma_next / q, noise)
+        share = max(0.0, 1 - (sigma_next / q / sigma) ** 2)
+        lamps.follow(x0_y, at[factor].operator, share)
         if q > 1:
             x, before = refined(x, q, sigma_next, noise), None
+            lamps.enlarged(x0_y, q, codec)
 
 
 def check(prior: Prior, schedule: Schedule, update: MeasurementUpdate) -> None:

@@ -23,6 +23,7 @@ Where we depart from the official code, and why:
   pixels with black. Its weight against the noise is 1 / sigma_max.
 - With `complementary`, the default of `SamplerOptions`, r is 2 sigma_{t-1} in place of sigma_t, and
   the noise of the next state comes with the update: see `complement`.
+- Where clipped pixels are bounds, light beyond white is kept from the network (`beyond_white`).
 - With `tuned`, for the few steps of `options.TUNED`, a coarse state is enlarged smoothly and not by
   repeating its pixels, since it goes on at little noise; the last prediction is updated too
   (`finished`), since it follows a step of larger noise; and masks have an update of their own
@@ -45,11 +46,10 @@ from torch import Tensor
 from ...models.codec import Codec
 from ...models.prior import Prior
 from ..answers import Finite
-from ..level import canvas_size, enlarge, level_operator
+from ..level import canvas_size, level_operator
 from ..measurement import Measurement
 from ..noise import Noise
 from ..operators.canvas import pad_reflect, pool
-from ..prediction import predict
 from ..replay import Replay, launched
 from ..schedule import Schedule
 from ..step import Step
@@ -57,6 +57,7 @@ from ..transition import transition
 from ..updates.update import MeasurementUpdate, Surroundings
 from . import complement
 from .belief import believed, best_update, finished
+from .beyond_white import Lamps
 from .switch import SwitchRule, Updated, never
 
 
@@ -77,8 +78,7 @@ def restore(
 ) -> Iterator[Step]:
     """Sample p(x0 | y), one yielded `Step` per noise level; the last x0_hat is the result.
 
-    measurement: y, (B, C, h, w) in [-1, 1]. noise: one stream per sample. replay: see `Recordings`,
-    the rest: `SamplerOptions`.
+    measurement: y, (B, C, h, w) in [-1, 1]. noise: one stream per sample. Rest: `SamplerOptions`.
     Raises `FloatingPointError` (not finite) and `ArithmeticError` (a wrong derivative: `adjoint`).
     """
     size, codec, through = measurement.image_size, prior.codec, update.through_network
@@ -86,13 +86,13 @@ def restore(
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
     sigmas, grid = schedule.sigmas.tolist(), schedule.grid.tolist()
     factors, steps = (*schedule.factors, 1), schedule.steps
-    at, finite = levels(measurement, canvas, factors, codec), Finite()
+    at, finite, lamps = levels(measurement, canvas, factors, codec), Finite(), Lamps()
     both = replay, finite
     x = noised(guessed(measurement, canvas, factors[0], codec), renoise * sigmas[0], noise)
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor, factor_next = *sigmas[i : i + 2], *factors[i : i + 2]
         m, q, untried = at[factor], factor // factor_next, factor not in factors[:i]
-        x0_hat, pullback = predict(prior, x, sigma, factor, ode_steps, through, untried)
+        x0_hat, pullback = lamps.predict(prior, x, sigma, factor, ode_steps, through, untried)
         finite.check(x0_hat, sigma, last=i == steps - 1)
         around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, q > 1, factor, *both)
         if i == steps - 1:  # it has no data term but for `tuned`
@@ -102,10 +102,11 @@ def restore(
         ours = complementary and renoise > 0 and complement.exists(update, m.operator)
         r = 2 * sigma_next if ours else believed(prior, update, sigma, factor, belief)
         x0_y, n = updated(x0_hat, r, update, m, around, ours and q == 1)
+        lamps.follow(x0_y, m.operator)
         kept = switch(Updated(x0_hat, x0_y, r, m, update, around)) if factor == 1 else stochastic(x)
         yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, kept, size)
         if q > 1:
-            x = noised(enlarge(x0_y, q, codec, tuned), renoise * sigma_next, noise)
+            x = noised(lamps.enlarged(x0_y, q, codec, tuned), renoise * sigma_next, noise)
             continue
         n = renoise * (noise(x) if n is None else n) if renoise > 0 else 0.0
         c = kept_noise(kept, sigma, sigma_next, update.ancestral)

@@ -7,6 +7,10 @@ A linear A takes, with its preconditioner P, u = z - x0_hat and r = A z - y,
 g = A^T r + rho u. It is Fletcher-Reeves in directions divided by <g, P^-1 g>, which makes both of
 its scalars a division within the sum: on a card a step is what A and A^T launch, and some fifteen
 kernels more. A gradient that is kept by recursion in place of r loses a digit.
+
+Where values of y are bounds (`AtLeast`), g is A^T of what of r is missing (`Operator.residual`).
+<g, d> then is no longer -1 and is computed; w still counts all of A d, so that F falls with every
+step, whichever pixels pass their bound.
 """
 
 from __future__ import annotations
@@ -59,7 +63,7 @@ def linear_steps(
     """`fletcher_reeves` of a linear operator."""
     a_z, adjoint = operator.trusted_vjp(x0_hat)
     r = a_z - y
-    g = adjoint(r)
+    g = adjoint(missing(operator, r))
     u, d = torch.zeros(2, *g.shape, device=g.device)
     s = g if p is None else g / p
     gs = dot(g, s)
@@ -72,7 +76,7 @@ def linear_steps(
         gs = torch.where(running, gs, never)  # what is divided by infinity stays as it is
         d.addcdiv_(s, images(gs), value=-1)
         a_d = operator.jvp(x0_hat, d)
-        if tolerance < SURE:
+        if tolerance < SURE or operator.bounded:
             dd, gd = dots((d, g), d)
             w = torch.addcmul(dot(a_d, a_d), rho, dd) / -gd
         elif p is None:  # g is at right angles to the directions before, so <d, d> is 1 / gs more
@@ -86,7 +90,7 @@ def linear_steps(
         if j == iterations - 1:
             break
         r.addcdiv_(a_d, w)
-        g = torch.addcmul(adjoint(r), u, rho)
+        g = torch.addcmul(adjoint(missing(operator, r)), u, rho)
         s = g if p is None else g / p
         gs = dot(g, s)
     return x0_hat + u
@@ -104,7 +108,7 @@ def nonlinear_steps(
     """`fletcher_reeves` of an operator whose residual and derivative change with z."""
     z = x0_hat
     a_z, pullback = operator.trusted_vjp(z)
-    g = pullback(y - a_z)  # -grad F(x0_hat); the prior's term is zero at the start
+    g = pullback(operator.residual(y - a_z))  # -grad F(x0_hat), where the prior says nothing
     d = s = g if p is None else g / p
     gs = dot(g, s)
     enough, ended, zero = gs * tolerance**2, Ended(), gs.new_zeros(())
@@ -120,11 +124,17 @@ def nonlinear_steps(
         if j == iterations - 1:
             break
         a_z, pullback = operator.trusted_vjp(z)
-        g = torch.addcmul(pullback(y - a_z), rho, z - x0_hat, value=-1)
+        residual = operator.residual(y - a_z)
+        g = torch.addcmul(pullback(residual), rho, z - x0_hat, value=-1)
         s = g if p is None else g / p
         gs, gs_before = dot(g, s), gs
         d = torch.addcmul(s, images(torch.where(running, gs / gs_before, zero)), d)
     return z
+
+
+def missing(operator: Operator, r: Tensor) -> Tensor:
+    """Of r = A z - y what speaks against z."""
+    return -operator.residual(-r) if operator.bounded else r
 
 
 def images(values: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class LikelihoodGradient(Options):
         if around.changes_resolution:
             return x0_hat
         a_x, through_operator = measurement.operator.trusted_vjp(x0_hat)
-        residual = measurement.y - a_x
+        residual = measurement.operator.residual(measurement.y - a_x)
         norm = dot(residual, residual).sqrt().clamp(min=1e-12)
         gradient = around.pullback(through_operator(-residual / column(norm, residual)))
         alphas = ((1 + around.sigma**2) * (1 + around.sigma_next**2)) ** -0.5

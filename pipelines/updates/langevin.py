@@ -98,7 +98,8 @@ class Langevin(Options):
         z = x0_hat
         for _ in range(self.iterations):
             a_z, pullback = measurement.operator.trusted_vjp(z)
-            score = pullback(measurement.y - a_z) / s**2 + (x0_hat - z) / r**2
+            residual = measurement.operator.residual(measurement.y - a_z)
+            score = pullback(residual) / s**2 + (x0_hat - z) / r**2
             z = z + lr * score + root * around.noise(z)
         (around.finite or Finite()).check(
             z, around.sigma, last=around.finite is None,
