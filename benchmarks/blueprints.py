@@ -52,7 +52,8 @@ BLUEPRINTS = {
         "Remove an object", "Fills in what the mask covers from what is around it: remove, erase, "
         "heal, inpaint.", (
             ("GrowMask", "expand", "INT", "grow the mask"),
-            ("UndegradePosteriorSampler", "seed", "INT", "seed")), "UndegradeBoxMask"),
+            ("UndegradeFillFromSurroundings", "patch", "INT", "patch"),
+            ("UndegradeFillFromSurroundings", "seed", "INT", "seed")), "UndegradeBoxMask"),
     "Restore Old Photo": Blueprint(
         "Restore an old photo", "Finds scratches, folds and dust and fills them in: old photo, "
         "scratch, repair.", (

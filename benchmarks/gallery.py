@@ -65,7 +65,7 @@ PHOTOGRAPHS = {
                        "github.com/USDAForestService/fs-open-forest-platform"),
     "painter": Photograph("team-effort.jpg", (250, 120, 384, 384), ("remove",), FLICKR,
                           "City Year", "flickr.com/photos/cityyear/4636035196",
-                          (125, 40, 90, 300)),
+                          (104, 40, 114, 301)),
     "monkey": Photograph("monkey-backwards-bench.jpg", (380, 160, 400, 400), ("sharpen",), FLICKR,
                          "TKnoxB", "flickr.com/photos/tkb/17063787"),
 }

@@ -54,6 +54,23 @@ def find_scratches() -> Image.Image:
     return strip([("scratched", scratched()), ("found", mask), ("filled", done)])
 
 
+def fur() -> Tensor:
+    """A window of scikit-image's cat (CC0), IMAGE (1, 256, 256, 3)."""
+    from skimage.data import chelsea
+
+    return torch.from_numpy(chelsea()[:256, 100:356]).float()[None] / 255
+
+
+def fill_from_surroundings() -> Image.Image:
+    """What is hidden, the built-in prior's answer, and patches of the picture itself."""
+    v, u = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    mask = (((v - 76) ** 2 + (u - 128) ** 2) < 32**2).float()[None]
+    smooth = torch.where(mask[..., None] > 0, filled(fur(), mask), fur())
+    done = node("FillFromSurroundings", image=fur(), mask=mask)[0]
+    return strip([("hidden", torch.where(mask[..., None] > 0, 0.5, fur())),
+                  ("Posterior Sampler", smooth), ("from surroundings", done)])
+
+
 def match_grain() -> Image.Image:
     """A hole filled smoothly, and with grain."""
     image = noisy(18 / 255, 90)
@@ -66,6 +83,7 @@ def match_grain() -> Image.Image:
 
 PICTURES = {
     "Denoise": denoise,
+    "FillFromSurroundings": fill_from_surroundings,
     "FindScratches": find_scratches,
     "MatchGrain": match_grain,
 }

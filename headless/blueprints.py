@@ -85,7 +85,7 @@ JOBS = {
                    ("UndegradeDenoise",), cost=Cost(2, 41, 0.4, 0.3)),
     "remove": Job("Remove Object", "removed", "remove what a mask covers", mask=True,
                   options={"grow-the-mask": "pixels by which the mask grows first"},
-                  cost=Cost(5, 86, 0.4, 1.5)),
+                  cost=Cost(3, 10, 0.4, 0.3)),
     "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
                        (), {"UndegradeFindScratches": _unscratched}, _scratched,
                        marks=True, cost=Cost(5, 49, 0.4, 1.4)),

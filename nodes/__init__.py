@@ -25,7 +25,7 @@ from .latents import DecodeWithPrior
 from .photograph.blur_kernel import EstimateBlurKernel
 from .photograph.denoising import Denoise
 from .photograph.jpeg_quality import EstimateJPEGQuality
-from .photograph.retouching import FindScratches, MatchGrain
+from .photograph.retouching import FillFromSurroundings, FindScratches, MatchGrain
 from .posterior.posterior_statistics import PosteriorStatistics
 from .posterior.sampler import PosteriorSampler
 from .posterior.trajectory import TrajectoryCorrector, TrajectoryPreview
@@ -100,6 +100,7 @@ NODES: dict[str, tuple[type, str]] = {
     "UndegradeInversionSigmas": (InversionSigmas, "Inversion Sigmas"),
     "UndegradeDenoise": (Denoise, "Denoise"),
     "UndegradeFindScratches": (FindScratches, "Find Scratches"),
+    "UndegradeFillFromSurroundings": (FillFromSurroundings, "Fill From Surroundings"),
     "UndegradeMatchGrain": (MatchGrain, "Match Grain"),
     "UndegradeMeasurePriorError": (MeasurePriorError, "Measure Prior Error"),
     "UndegradeMeasurementConsistency": (MeasurementConsistency, "Measurement Consistency"),

@@ -20,7 +20,7 @@ SMALL = {  # few steps
                 "UndegradeEstimateBlurKernel.kind": "any"},
     "enlarge": {"UndegradePosteriorSampler.steps": 2},
     "repair": {"UndegradePosteriorSampler.steps": 2},
-    "remove": {"UndegradePosteriorSampler.steps": 2},
+    "remove": {"UndegradeFillFromSurroundings.passes": 1},
     "restore-old": {"UndegradePosteriorSampler.steps": 2},
 }
 each = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

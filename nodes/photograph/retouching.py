@@ -1,7 +1,8 @@
-"""Scratches found, and what fills them made to look like the rest."""
+"""Scratches found, holes filled, and what fills them made to look like the rest."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,12 +10,13 @@ from torch import Tensor
 
 from ...models.scratch_finder import built_in
 from ...pipelines.noise import per_sample_noise
+from ...pipelines.photograph.exemplars import FillOptions, completed
 from ...pipelines.photograph.grain import with_grain
 from ...pipelines.photograph.scratches import ScratchOptions, scratches
 from ..comfyui import host
-from ..images import given, to_image, to_mask, to_pixels, to_planes
+from ..images import given, to_image, to_mask, to_pixels, to_planes, to_preview, visible
 from ..scores import for_batch
-from ..widgets import SEED, socket, widgets_of
+from ..widgets import SEED, seed, socket, widgets_of
 
 CATEGORY = "Undegrade/photographs"
 
@@ -49,6 +51,65 @@ class FindScratches:
         host.place([finder.network], host.device())
         found = scratches(pixels.to(host.device()), ScratchOptions(**options), finder)
         return (to_mask(found.cpu()),)
+
+
+class FillFromSurroundings:
+    """IMAGE, MASK -> IMAGE."""
+
+    DESCRIPTION = (
+        "Fills what a mask covers with patches of the same picture, put together so that they "
+        "agree: fur, grass, wood, brick and sky go on. Needs no model and a few seconds. It "
+        "continues what is around the hole, and knows nothing of objects. Outside of the mask "
+        "every pixel stays."
+    )
+    SEARCH_ALIASES = (
+        "remove object", "erase", "heal", "inpaint", "content-aware fill", "patch match", "clone",
+        "texture", "去除物体", "修复", "填充",
+    )  # fmt: skip
+    CATEGORY = CATEGORY
+    FUNCTION = "fill"
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("The picture with the hole filled; outside of it the picture as it came.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The widgets."""
+        mask = (
+            "Above 0 where the picture is filled, one for all pictures or one each. Cover the "
+            "whole object with its shadow: what is left of it is copied into the hole."
+        )
+        return {
+            "required": {
+                "image": socket("IMAGE", "The picture: grey, RGB or RGBA, of any size."),
+                "mask": socket("MASK", mask),
+                **widgets_of(FillOptions),
+                "seed": seed(
+                    "Random seed; picture b of a batch uses seed + b. Another one fills the hole "
+                    "with something else of the picture."
+                ),
+            }
+        }
+
+    def fill(self, image: Tensor, mask: Tensor, seed: int, **options: Any) -> tuple[Tensor]:
+        """Every picture by itself; one without a hole comes back as it was."""
+        pixels, layout = to_pixels(image)
+        pixels, planes = visible(pixels, layout).to(host.device()), to_planes(mask)
+        check_sizes(image=pixels, mask=planes)
+        holes = for_batch(planes, len(pixels))[:, 0].to(pixels.device) > 0
+        usable = torch.ones_like(holes) if layout.alpha is None else layout.alpha[:, 0] > 0
+        chosen = FillOptions(**options)
+        progress = host.Progress(100 * len(pixels), "Fill From Surroundings")
+        for b, hole in enumerate(holes):
+            if hole.any():
+                there = usable[b].to(pixels.device)
+                for share, picture in completed(pixels[b : b + 1], hole, there, chosen, seed + b):
+                    progress.advance(100 * b + int(100 * share) - progress.value)
+                    progress.show(partial(to_preview, picture))
+                pixels[b] = picture[0]
+            progress.advance(100 * (b + 1) - progress.value)
+        done, outside = to_image(pixels, layout), given(image)
+        return (torch.where(holes[..., None].to(done.device), done, outside),)
 
 
 class MatchGrain:
@@ -87,7 +148,7 @@ class MatchGrain:
         around, layout = to_pixels(reference, "reference")
         planes = to_planes(mask).clamp(0, 1).to(filled.device)
         around = around.to(filled.device)
-        check_sizes(filled, around, planes)
+        check_sizes(image=filled, reference=around, mask=planes)
         around = for_batch(around, len(filled))
         planes = for_batch(planes, len(filled))
         noise = per_sample_noise([seed + b for b in range(len(filled))])
@@ -97,11 +158,12 @@ class MatchGrain:
         return (torch.where(inside, done, outside),)
 
 
-def check_sizes(filled: Tensor, reference: Tensor, mask: Tensor) -> None:
-    """Raise `ValueError` unless all three are of one size."""
-    sizes = [f"{x.shape[-1]}x{x.shape[-2]}" for x in (filled, reference, mask)]
-    if len(set(sizes)) > 1:
+def check_sizes(**given: Tensor) -> None:
+    """Raise `ValueError` unless all are of one size."""
+    sizes = {name: f"{x.shape[-1]}x{x.shape[-2]}" for name, x in given.items()}
+    if len(set(sizes.values())) > 1:
+        (first, size), *between, (last, its) = sizes.items()
+        said = "".join(f", {name} {other}" for name, other in between)
         raise ValueError(
-            f"image is {sizes[0]} pixels, reference {sizes[1]} and mask {sizes[2]}; give all three "
-            "in one size."
+            f"{first} is {size} pixels{said} and {last} {its}; give all in one size."
         )

@@ -22,7 +22,7 @@ DENOISE = {"Denoise", "Denoise Photo"}
 ENLARGE = {"InversionSampler", "Downscale", "Enlarge Photo", "Enlarge Web Picture",
            "Enlarge Small Bad Picture"}  # fmt: skip
 OLD = {"FindScratches", "Restore Old Photo"}
-REMOVE = {"InpaintingMask", "Remove Object"}
+REMOVE = {"FillFromSurroundings", "InpaintingMask", "Remove Object"}
 JPEG = {"JPEG", "EstimateJPEGQuality", "Repair JPEG"}
 WORDS = {
     "sharpen": SHARPEN, "deblur": SHARPEN, "unblur": SHARPEN, "锐化": SHARPEN, "去模糊": SHARPEN,
