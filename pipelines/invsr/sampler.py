@@ -186,16 +186,16 @@ def invert(
     x += prior.codec.encode(bicubic(start.canvas, start.scale))
     size = start.size
     del start  # its maps are as large as the result
-    kept = torch.full((len(x),), float(deterministic), device=x.device)
+    kept = torch.full((len(x),), deterministic, device=x.device)
     finite = Finite()
     for i in range(schedule.steps):  # i = 0 is the noisiest
         sigma = sigmas[i]
         x0_hat = prior.denoise(x, torch.full((len(x),), sigma, device=x.device))
         finite.check(x0_hat, sigma, last=i == last)
-        yield Step(i, last + 1, sigma, sigma, 1, x, x0_hat, x0_hat, kept.bool(), size)
+        yield Step(i, last + 1, sigma, sigma, 1, x, x0_hat, x0_hat, kept, size)
         if i < last:
-            n = 0.0 if deterministic else noise(x)
-            x = transition(x, x0_hat, sigma, sigmas[i + 1], kept, n)
+            n = None if deterministic else noise(x)
+            x = transition(x, x0_hat, sigma, sigmas[i + 1], float(deterministic), n)
 
 
 def bicubic(lr: Tensor, scale: int) -> Tensor:

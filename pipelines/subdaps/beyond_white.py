@@ -35,7 +35,7 @@ class Lamps:
     light: Tensor | None = None
 
     def predict(
-        self, prior: Prior, x: Tensor, *given: float | bool
+        self, prior: Prior, x: Tensor, *given: float | bool | Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
         """`prediction.predict` of a state and what is `given` with it."""
         if self.light is None:

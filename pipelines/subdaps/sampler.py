@@ -84,33 +84,33 @@ def restore(
     size, codec, through = measurement.image_size, prior.codec, update.through_network
     finish, update = tuned and update.proximal, best_update(prior, measurement, update, tuned)
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
-    sigmas, grid = schedule.sigmas.tolist(), schedule.grid.tolist()
-    factors, steps = (*schedule.factors, 1), schedule.steps
+    sigmas, grid, steps = schedule.sigmas.tolist(), schedule.grid.tolist(), schedule.steps
+    factors = *schedule.factors, 1
     at, finite, lamps = levels(measurement, canvas, factors, codec), Finite(), Lamps()
-    both = replay, finite
     x = noised(guessed(measurement, canvas, factors[0], codec), renoise * sigmas[0], noise)
+    none, told, both = stochastic(x), sigmas_of(schedule, x), (replay, finite)
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor, factor_next = *sigmas[i : i + 2], *factors[i : i + 2]
-        m, q, untried = at[factor], factor // factor_next, factor not in factors[:i]
-        x0_hat, pullback = lamps.predict(prior, x, sigma, factor, ode_steps, through, untried)
+        m, q, new = at[factor], factor // factor_next, factor not in factors[:i]
+        x0_hat, pullback = lamps.predict(prior, x, sigma, factor, ode_steps, through, new, told[i])
         finite.check(x0_hat, sigma, last=i == steps - 1)
         around = Surroundings(sigma, sigma_next, noise, i / steps, pullback, q > 1, factor, *both)
         if i == steps - 1:  # it has no data term but for `tuned`
             x0_hat = update(x0_hat, finished(prior, sigma), m, around) if finish else x0_hat
-            yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_hat, stochastic(x), size)
+            yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_hat, none, size)
             return
         ours = complementary and renoise > 0 and complement.exists(update, m.operator)
         r = 2 * sigma_next if ours else believed(prior, update, sigma, factor, belief)
         x0_y, n = updated(x0_hat, r, update, m, around, ours and q == 1)
         lamps.follow(x0_y, m.operator)
-        kept = switch(Updated(x0_hat, x0_y, r, m, update, around)) if factor == 1 else stochastic(x)
+        ruled = Updated(x0_hat, x0_y, r, m, update, around) if factor == 1 else None
+        kept = switch(ruled) if ruled and switch is not never else none
         yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, kept, size)
         if q > 1:
             x = noised(lamps.enlarged(x0_y, q, codec, tuned), renoise * sigma_next, noise)
             continue
-        n = renoise * (noise(x) if n is None else n) if renoise > 0 else 0.0
-        c = kept_noise(kept, sigma, sigma_next, update.ancestral)
-        x = transition(x, x0_y, sigma, sigma_next, c, n)
+        c = kept_noise(None if kept is none else kept, sigma, sigma_next, update.ancestral)
+        x = transition(x, x0_y, sigma, sigma_next, c, renewed(n, x, renoise, noise))
 
 
 def updated(
@@ -149,10 +149,26 @@ def guessed(measurement: Measurement, canvas: tuple[int, int], factor: int, code
     return codec.encode(pool(pad_reflect(guess, *canvas), factor))
 
 
-def kept_noise(deterministic: Tensor, sigma: float, sigma_next: float, ancestral: bool) -> Tensor:
-    """c of `transition` per sample, (B,) float32."""
+def kept_noise(
+    deterministic: Tensor | None, sigma: float, sigma_next: float, ancestral: bool
+) -> Tensor | float:
+    """c of `transition` per sample, (B,), or of all where nobody was asked."""
     c = sigma_next / sigma if ancestral else 0.0
-    return torch.where(deterministic, 1.0, c)
+    return c if deterministic is None else c + (1 - c) * deterministic
+
+
+def renewed(n: Tensor | None, x: Tensor, renoise: float, noise: Noise) -> Tensor | None:
+    """The next state's noise, n or what is drawn, renoise times; None where it gets none."""
+    if renoise == 0:
+        return None
+    n = noise(x) if n is None else n
+    return n if renoise == 1 else renoise * n
+
+
+def sigmas_of(schedule: Schedule, like: Tensor) -> Tensor:
+    """Every step's noise level for every sample, (N + 1, B) on `like`'s device, sent once."""
+    sigmas = schedule.sigmas.float().to(like.device, non_blocking=not like.is_mps)
+    return sigmas[:, None].expand(-1, len(like))
 
 
 def stochastic(x: Tensor) -> Tensor:
