@@ -16,6 +16,7 @@ of the weight files.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,6 +45,34 @@ class Block(nn.Module):
         scale, shift = self.e(emb)[:, :, None, None].chunk(2, dim=1)
         h = F.silu(torch.addcmul(shift, self.a(x), 1 + scale))
         return self.b(h).add_(x)  # in place: a fifth of the time goes into reading and writing
+
+    def modulated(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """The same from what `modulations` gives, (B, width, 1, 1) each."""
+        h = torch.addcmul(shift, F.conv2d(x, self.a.weight, padding=1), scale)
+        return self.b(F.silu(h, inplace=True)).add_(x)
+
+    @property
+    def plain(self) -> bool:
+        """Whether nobody waits for its layers to be called."""
+        return not any(
+            layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
+            for layer in (self, self.a, self.e)
+        )
+
+
+def modulations(blocks: Sequence[Block], emb: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """1 + scale of every block, and shift plus (1 + scale) times a's bias: six kernels for all of
+    them, where a block would launch three, and a convolution one more for its bias."""
+    layers = [block.e for block in blocks]
+    weight, bias = (
+        torch.cat([half for i in (0, 1) for t in of for half in t.chunk(2)[i : i + 1]])
+        for of in ([layer.weight for layer in layers], [layer.bias for layer in layers])
+    )
+    scale, shift = F.linear(emb, weight, bias)[:, :, None, None].chunk(2, dim=1)
+    scale, widths = 1 + scale, [len(block.a.bias) for block in blocks]
+    own = torch.cat([block.a.bias for block in blocks])[:, None, None]
+    shift = torch.addcmul(shift, scale, own)
+    return zip(scale.split(widths, 1), shift.split(widths, 1), strict=True)
 
 
 class PixelNetwork(nn.Module):
@@ -75,27 +104,38 @@ class PixelNetwork(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, level: Tensor) -> Tensor:
         """x: (B, 3, h, w); c_noise = ln(sigma) / 4 and level = log2(factor), both (B,)."""
         emb = F.silu(self.emb(self._features(c_noise, level).to(x.dtype)))
+        through = self._through(emb)
         h = self.inp(F.pixel_unshuffle(x, 2))
         skips = []
         for i, encoder in enumerate(self.enc):
             for block in encoder:  # type: ignore[union-attr]
-                h = block(h, emb)
+                h = through(block, h)
             if i < len(self.down):
                 skips.append(h)
                 h = self.down[i](h)
         for i in reversed(range(len(self.dec))):
             h = skips[i] + F.pixel_shuffle(self.up[i](h), 2)  # the first says how the sum lies
             for block in self.dec[i]:  # type: ignore[union-attr]
-                h = block(h, emb)
+                h = through(block, h)
         return F.pixel_shuffle(self.out(h), 2)
+
+    def _through(self, emb: Tensor) -> Callable[[Block, Tensor], Tensor]:
+        """What takes a block and its input to its output. On a card, where a small kernel takes as
+        long as a large one, and without a derivative, all blocks' embeddings are made at once."""
+        blocks = [block for part in (*self.enc, *self.dec) for block in part]  # type: ignore
+        each = emb.device.type == "cpu" or torch.is_grad_enabled()
+        if each or not all(block.plain for block in blocks):
+            return lambda block, x: block(x, emb)
+        known = dict(zip(blocks, modulations(blocks, emb), strict=True))
+        return lambda block, x: block.modulated(x, *known[block])
 
     @staticmethod
     def _features(c: Tensor, level: Tensor) -> Tensor:
         """(B, 35): [sin(c f), cos(c f), c, level, level^2 / 2], 16 frequencies f from 0.5 to 8."""
         f = torch.linspace(math.log(0.5), math.log(8), FREQUENCIES, device=c.device).exp()
-        angle = c[:, None] * f
-        scalars = torch.stack([c, level, level**2 / 2], dim=1)
-        return torch.cat([angle.sin(), angle.cos(), scalars], dim=1)
+        c, level = c[:, None], level[:, None]
+        angle = c * f
+        return torch.cat([angle.sin(), angle.cos(), c, level, level**2 / 2], dim=1)
 
 
 def _blocks(width: int, count: int, embedding: int) -> nn.ModuleList:
@@ -123,12 +163,13 @@ class PixelPrior:
         """`denoise` of pictures of several reductions. sigma, level = log2(factor): (B,), as x."""
         parameter = next(self.network.parameters())
         s, sd = sigma[:, None, None, None], self.sigma_data
-        norm = (s**2 + sd**2).sqrt()
+        inverse = (s * s + sd**2).rsqrt()
+        k = sd * inverse
         together = parameter.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if together else torch.contiguous_format
-        x_in = (x / norm).to(parameter.dtype, memory_format=layout)
+        x_in = (x * inverse).to(parameter.dtype, memory_format=layout)
         f = self.network(x_in, sigma.log() / 4, level)
-        return (sd / norm) ** 2 * x + s * sd / norm * f.float()
+        return torch.addcmul(k * k * x, s * k, f.float())
 
 
 def suit(network: nn.Module, device: torch.device) -> None:

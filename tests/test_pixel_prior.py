@@ -2,6 +2,7 @@
 
 import math
 
+import pretended_device
 import pytest
 import torch
 from torch import nn
@@ -159,3 +160,17 @@ def test_the_gaussian_prior_is_a_conditional_mean():
         error = x0_hat - x0  # unbiased and uncorrelated with x
         assert abs(error.mean().item()) < 5e-3
         assert abs((error * (x - mean)).mean().item()) < 5e-3
+
+
+def test_embeddings_that_are_made_at_once_change_rounding_alone(draw):
+    network = PixelNetwork((8, 16, 24)).requires_grad_(False)
+    x, c, level = draw(3, 3, 16, 24), levels(-1.1, 0.2, 0.6), levels(0.0, 1.0, 2.0)
+    with pretended_device.pretended(), torch.no_grad():
+        network.to(pretended_device.CARD)
+        there = [t.to(pretended_device.CARD) for t in (x, c, level)]
+        called = []
+        found = network(*there).cpu()
+        network.enc[0][1].e.register_forward_hook(lambda *_: called.append(1))
+        one_by_one = network(*there).cpu()
+    assert called == [1] and not torch.equal(found, one_by_one)
+    assert (found - one_by_one).abs().max() < 1e-6 * one_by_one.abs().max()

@@ -74,7 +74,7 @@ def of_a_step(name, pictures, use):
     return dict(launched.counts)
 
 
-NETWORK, BETWEEN = 143, 8  # noise, finiteness and the next state are between
+NETWORK, BETWEEN = 117, 8  # noise, finiteness and the next state are between
 UPDATES = {"super-resolution": 102, "motion": 270}  # for 16 pictures as for two
 
 
