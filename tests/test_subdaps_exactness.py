@@ -10,10 +10,11 @@ from undegrade.models.prior import GaussianPrior, PriorSpec
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
+from undegrade.pipelines.prediction import predict
 from undegrade.pipelines.schedule import Schedule, karras
 from undegrade.pipelines.step import Step
 from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
-from undegrade.pipelines.subdaps.sampler import predict, restore
+from undegrade.pipelines.subdaps.sampler import restore
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
 from undegrade.pipelines.updates.langevin import Langevin
