@@ -15,17 +15,20 @@ LOAD, MASK, SAVE, HOST = "1", "2", "3", "10"  # node ids
 @dataclass(frozen=True)
 class Cost:
     """What a job takes on one processor core: seconds and GB of any picture, and more for each
-    million pixels of the result (`benchmarks/large_pictures.py`)."""
+    million pixels of the result and of those that a mask hides
+    (`benchmarks/large_pictures.py`)."""
 
     seconds: float
     more_seconds: float
     gigabytes: float
     more_gigabytes: float
+    hidden_seconds: float = 0.0
 
-    def said(self, pixels: int) -> str:
-        """For a result of so many pixels."""
+    def said(self, pixels: int, hidden: int = 0) -> str:
+        """For a result of so many pixels, so many of them hidden."""
         millions = pixels / 1e6
-        seconds = self.seconds + millions * self.more_seconds
+        seconds = (self.seconds + millions * self.more_seconds
+                   + hidden / 1e6 * self.hidden_seconds)
         gigabytes = self.gigabytes + millions * self.more_gigabytes
         time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
         size = f"{millions:.1f}" if millions >= 0.1 else f"{millions:.1g}"
@@ -40,7 +43,8 @@ class Job:
     nothing: node type -> what its outputs say against going on, or ""; a picture that comes back
         as it was is not written in any case.
     finds: what the outputs of the last of those nodes say was found, where no text does.
-    mask: whether a mask must be given. marks: whether the first of those outputs is one.
+    mask: whether a mask must be given. marks: whether the first of those outputs is one, which a
+        mask may replace.
     options: what the command says of options whose node's tooltip speaks of the node alone.
     cost: on the processor.
     """
@@ -85,7 +89,7 @@ JOBS = {
                    ("UndegradeDenoise",), cost=Cost(2, 41, 0.4, 0.3)),
     "remove": Job("Remove Object", "removed", "remove what a mask covers", mask=True,
                   options={"grow-the-mask": "pixels by which the mask grows first"},
-                  cost=Cost(3, 10, 0.4, 0.3)),
+                  cost=Cost(3, 2, 0.4, 0.3, 110)),
     "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
                        (), {"UndegradeFindScratches": _unscratched}, _scratched,
                        marks=True, cost=Cost(5, 49, 0.4, 1.4)),
@@ -137,8 +141,9 @@ def nodes_of(job: Job, kind: str) -> list[str]:
     return [str(node["id"]) for node in inside["nodes"] if node["type"] == kind]
 
 
-def around(job: Job) -> dict[str, Any]:
-    """A workflow of the blueprint between loading and saving."""
+def around(job: Job, mask: bool = False) -> dict[str, Any]:
+    """A workflow of the blueprint between loading and saving; with one that loads a mask, which a
+    blueprint that takes none leaves unconnected."""
     raw = blueprint(job)
     host = {**raw["nodes"][0], "id": int(HOST)}
     slots = [slot["name"] for slot in host["inputs"]]
@@ -149,9 +154,10 @@ def around(job: Job) -> dict[str, Any]:
          "outputs": [{"name": "IMAGE", "type": "IMAGE"}, {"name": "MASK", "type": "MASK"}]},
         host, {"id": int(SAVE), "type": "SaveImage", "widgets_values": ["picture"],
                "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]}]
-    if job.mask:
+    if job.mask or mask:
         nodes.append({"id": int(MASK), "type": "LoadImageMask", "widgets_values": ["", "red"],
                       "outputs": [{"name": "MASK", "type": "MASK"}]})
+    if job.mask:
         links.append([3, int(MASK), 0, int(HOST), slots.index("mask"), "MASK"])
     for key, _, _, target, place, _ in links:
         if str(target) == HOST:

@@ -19,6 +19,7 @@ from .pack import Pack
 from .running import Plan, carry_out, planned
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from .progress import Report
@@ -31,12 +32,18 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
     """Add every job to the command's menu, with its blueprint's widgets as options."""
     for name, job in JOBS.items():
         parser = commands.add_parser(name, help=job.about, description=job.about)
-        parser.set_defaults(action=_run, job=job)
+        parser.set_defaults(action=_run, job=job, mask=None, mask_out=None)
         add = parser.add_argument
         add("picture", type=Path, help="a picture file")
         if job.mask:
             add("--mask", type=Path, required=True, metavar="FILE",
                 help="a picture of its size, white where it is to be filled in")
+        if job.marks:
+            add("--mask", type=Path, metavar="FILE",
+                help="a picture of its size, white where it is to be filled in, in place of what "
+                     "is found")
+            add("--mask-out", type=Path, metavar="FILE.png",
+                help="write what was found, too, to correct it and give it back by --mask")
         helped = helps(job)
         for option, (_, widget) in widgets(job).items():
             add(f"--{option}", dest=f"at {option}", metavar=widget.upper(),
@@ -66,9 +73,10 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     from .stock.writing import KINDS
 
     job, picture = options.job, options.picture
-    given = [picture, *([options.mask] if job.mask else [])]
+    given = [picture, *([options.mask] if options.mask else [])]
     if absent := [path for path in given if not path.is_file()]:
         raise WorkflowError(*(f"There is no file {path}." for path in absent))
+    _check_masks(options)
     beside = picture.suffix.lower() if picture.suffix.lower() in KINDS else ".png"
     ending = f".{options.format}" if options.format else beside
     output = options.output or picture.parent
@@ -76,13 +84,35 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
         output = unused(output / f"{picture.stem}_{job.word}{ending}")
     folders = Folders(output.parent)
     write_to(folders, output, options.format)
-    it = document(around(job), pack.catalog(folders))
-    inputs = [f"{LOAD}={picture}", *([f"{MASK}={options.mask}"] if job.mask else [])]
+    it = document(around(job, mask=bool(options.mask)), pack.catalog(folders))
+    inputs = [f"{LOAD}={picture}", *([f"{MASK}={options.mask}"] if options.mask else [])]
     settings = [f"{HOST}:{key}.{widget}={value}" for option, (key, widget) in widgets(job).items()
                 if (value := getattr(options, f"at {option}")) is not None]
     if (estimates := nodes_of(job, JPEG)) and (quality := file_quality(picture)):
         settings += [f"{HOST}:{key}.known_quality={quality}" for key in estimates]
     return planned(it, folders, inputs, [*settings, *options.settings])
+
+
+def _check_masks(options: argparse.Namespace) -> None:
+    """Raise `WorkflowError` for a mask beside settings of how one is found, or one that cannot be
+    written."""
+    from .graph import WorkflowError
+
+    if options.job.marks and options.mask:
+        given = [f"--{name}" for name in widgets(options.job)
+                 if getattr(options, f"at {name}") is not None]
+        if given or options.mask_out:
+            raise WorkflowError(f"--mask is taken in place of what would be found, so leave "
+                                f"{', '.join([*given, *['--mask-out'] * bool(options.mask_out)])} "
+                                "out, or --mask.")
+    if (path := options.mask_out) is not None:
+        if path.suffix.lower() != ".png":
+            raise WorkflowError(f"--mask-out {path}: a mask is written as PNG; name a file that "
+                                "ends in .png.")
+        if path.exists() or not path.parent.is_dir():
+            why = ("there is a file of that name; choose another name or delete it"
+                   if path.exists() else f"there is no folder {path.parent}")
+            raise WorkflowError(f"--mask-out {path}: cannot write there: {why}.")
 
 
 def _run(options: argparse.Namespace, pack: Pack) -> int:
@@ -109,10 +139,16 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
     asked = [i for i, kind in kinds.items() if kind in job.nothing]
     made: dict[str, list[list]] = {}
     extra = {"workflow": plan.document.workflow}
-    for target in [LOAD, *asked, last]:
+    by_hand = bool(job.marks and options.mask)
+    loaded = MASK if options.mask else LOAD
+    for target in [LOAD, *([MASK] if options.mask else []), *asked, last]:
+        if by_hand and target in asked:
+            made[target] = made[MASK]
         made |= execute(plan.graph, plan.catalog, report, extra, [target], made)
-        if target == LOAD and not options.quiet and host.device().type == "cpu":
-            sys.stderr.write(f"{options.picture}: {job.cost.said(_pixels(plan, made))}.\n")
+        if target == loaded and not options.quiet and host.device().type == "cpu":
+            hidden = int((made[MASK][0][0] > 0).sum()) if job.mask else 0
+            said = job.cost.said(_pixels(plan, made), hidden)
+            sys.stderr.write(f"{options.picture}: {said}.\n")
         against = job.nothing[kinds[target]](made[target]) if target in asked else ""
         if against and not options.force:
             return _nothing(options.picture, _in_options(job, against))
@@ -121,8 +157,13 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
         return _nothing(options.picture, said)
     execute(plan.graph, plan.catalog, report, extra, [SAVE], made)
     found = job.finds(made[asked[-1]]) if job.finds else _found(job, report)
+    if by_hand:
+        found = found.replace("scratches", "your mask")
     for path in report.saved:
         sys.stdout.write(f"{options.picture}: {found or job.word} -> {path}\n")
+    if options.mask_out:
+        _picture_of(made[asked[-1]][0][0]).save(options.mask_out)
+        sys.stdout.write(f"what was filled in: {options.mask_out}\n")
     if options.compare and report.saved:
         path = unused(report.saved[0].with_name(f"{report.saved[0].stem}_compared.png"))
         marked = made[asked[-1]][0][0] if job.marks else None
@@ -175,7 +216,13 @@ def _compare(before: Path, after: Path, path: Path, marked: "Tensor | None" = No
         whole = ImageOps.exif_transpose(picture).convert("RGB")
     shown = [("before", whole.resize(size, Image.Resampling.BICUBIC)), ("after", after)]
     if marked is not None:
-        mask = (255 * marked[0]).round().byte().cpu().numpy()
-        shown.insert(1, ("filled in", Image.fromarray(mask).convert("RGB")))
+        shown.insert(1, ("filled in", _picture_of(marked).convert("RGB")))
     draw_sheet(shown, len(shown), path)
+
+
+def _picture_of(mask: "Tensor") -> "Image":
+    """A MASK as a grey picture."""
+    from PIL import Image
+
+    return Image.fromarray((255 * mask[0]).round().byte().cpu().numpy())
 

@@ -84,6 +84,8 @@ def test_what_a_job_takes_grows_with_the_result():
     cost = Cost(60, 90, 0.4, 1.2)
     assert cost.said(250_000) == "0.2 megapixels: about 82 seconds of a processor core, 0.7 GB"
     assert cost.said(12_000_000) == "12.0 megapixels: about 19 minutes of a processor core, 14.8 GB"
+    hidden = Cost(1, 0, 0.4, 0.3, 100)
+    assert "about 21 seconds" in hidden.said(1_000_000, 200_000)
     planned, made = SimpleNamespace(graph=SimpleNamespace(nodes={
         "1": SimpleNamespace(type="UndegradeDownscale", inputs={"factor": 1.5})})), [[0], [0]]
     made[0][0] = torch.zeros(1, 20, 30, 3)
@@ -112,6 +114,32 @@ def test_nothing_is_written_where_nothing_is_gained(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "nothing to gain" in said and said.endswith("nothing was written.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["clean.png"]
+
+
+def test_a_mask_that_was_found_is_written_corrected_and_taken(tmp_path, capsys):
+    picture, mask, out = (str(tmp_path / name) for name in ("scan.png", "mask.png", "out.png"))
+    scan = Image.new("RGB", (64, 56), (90, 90, 90))
+    scan.paste((250, 250, 250), (10, 30, 60, 32))
+    scan.save(picture)
+    quick = ["--set=UndegradePosteriorSampler.steps=2", "--quiet"]
+    assert main(["restore-old", picture, "--mask-out", mask, *quick]) == 0
+    assert f"what was filled in: {mask}\n" in capsys.readouterr().out
+    with Image.open(mask) as found:
+        assert found.size == (64, 56) and found.getpixel((30, 30)) == 255
+        assert found.getpixel((30, 8)) == 0
+        corrected = found.point(lambda _: 0)
+    corrected.paste(255, (4, 4, 12, 8))
+    corrected.save(tmp_path / "mine.png")
+    mine = ["--mask", str(tmp_path / "mine.png")]
+    assert main(["restore-old", picture, *mine, "--output", out, *quick]) == 0
+    assert "your mask on 0.9 % of the picture" in capsys.readouterr().out
+    with Image.open(out) as done:
+        assert done.getpixel((30, 31)) == (250, 250, 250), "it was not marked by hand"
+    for given, said in [([*mine, "--kind", "dark"], "leave --kind out, or --mask"),
+                        (["--mask-out", mask], "there is a file of that name"),
+                        (["--mask-out", str(tmp_path / "m.jpg")], "ends in .png")]:
+        assert main(["restore-old", picture, *given, *quick]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_what_fails_names_the_commands_options(tmp_path, capsys):
