@@ -32,7 +32,7 @@ class Folders:
         given: bare file name -> the file the user gave under it.
         ending: of what is written, and so its format.
         file: where the first picture goes; others stand beside it.
-        deep: the names of what was loaded with more than 8 bits.
+        deep, grey: the names of what was loaded with more than 8 bits, and without colours.
 
     Attributes:
         lost: a sentence for each picture that its place did not take, with where it is instead.
@@ -44,6 +44,7 @@ class Folders:
     ending: str = ".png"
     file: Path | None = None
     deep: set[str] = field(default_factory=set)
+    grey: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
 
     @classmethod
@@ -55,9 +56,8 @@ class Folders:
 
     def give(self, file: Path) -> str:
         """Take a file from the user; returns the name under which the workflow may ask for it."""
-        name = file.name
-        if self.given.get(name, file) != file:
-            name = str(file)  # two files of one name
+        alone = self.given.get(file.name, file) == file  # of two of one name one has it
+        name = file.name if alone else str(file)
         self.given[name] = file
         return name
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, helps, nodes_of, widgets
-from .destination import make_folder, unused, write_to
+from .destination import expect_format, make_folder, unused, write_to
 from .folders import Folders
 from .jpeg_tables import file_quality
 from .outcome import DONE, refuse
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .progress import Report
 
 JPEG = "UndegradeEstimateJPEGQuality"
+MASKED = "Inpainting Mask|GrowMask|Match Grain"
 LEAST = 0.5 / 255  # what a picture of 8 bits can show
 
 
@@ -80,6 +81,7 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     beside = picture.suffix.lower() if picture.suffix.lower() in KINDS else ".png"
     ending = f".{options.format}" if options.format else beside
     output = options.output or picture.parent
+    expect_format(output)
     if output.suffix.lower() not in KINDS or output.is_dir():
         output = unused(output / f"{picture.stem}_{job.word}{ending}")
     folders = Folders(output.parent)
@@ -197,7 +199,10 @@ def _nothing(picture: Path, why: str) -> int:
 
 
 def _in_options(job: Job, said: str) -> str:
-    """What a node said, with the command's options where it named its widgets and no file."""
+    """What a node said, with the command's options where it named its widgets and no file, or
+    where it could do nothing with the mask."""
+    if job.mask:
+        said = re.sub(rf"^node {HOST}:\d+ \((?:{MASKED})\) failed: ", "--mask: ", said)
     for option, (_, widget) in widgets(job).items():
         if option != widget:
             said = re.sub(rf"(?<![\w./-]){widget}(?![\w/-]|\.\w)", f"--{option}", said)

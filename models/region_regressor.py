@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from .pixel import FREQUENCIES, Block
 from .prior import Prior
 from .registry import EMBEDDED, innermost
+from .sending import sent
 from .weights import UnsupportedWeightsError, blank, digest, digests, load_exactly, read_tensors
 
 BUILT_IN_REGRESSOR = EMBEDDED / "regressor_v2.safetensors"
@@ -161,7 +162,7 @@ class RegionRegressor:
         """
         y = self.outputs(x, x0_hat, previous, z_lr, sigma, sigma_previous).float()
         scale = torch.tensor(self.trained.scale)[:, None, None]
-        scale = scale.to(y.device, non_blocking=not y.is_mps)
+        scale = sent(scale, y.device)
         return y.sign() * scale * y.abs().clamp(max=LARGEST).expm1()
 
     def outputs(
@@ -170,16 +171,16 @@ class RegionRegressor:
     ) -> Tensor:
         """y, as the network gives it."""
         log_sigma, before = sigma.double().log(), sigma_previous.double().log()
-        gone = (before - log_sigma).to(x, non_blocking=not x.is_mps)[:, None, None, None]
+        gone = sent(before - log_sigma, x)[:, None, None, None]
         first = gone == 0
         change = CHANGE * (x0_hat - previous) / torch.where(first, torch.ones_like(gone), gone)
-        level = sigma.to(x, non_blocking=not x.is_mps)[:, None, None, None]
+        level = sent(sigma, x)[:, None, None, None]
         seen = torch.cat([x0_hat, x / (1 + level**2).sqrt(), z_lr, change], dim=1)
         height, width = seen.shape[-2:]
         seen = F.pad(seen, (0, -width % REDUCTION, 0, -height % REDUCTION), mode="replicate")
         dtype = next(self.network.parameters()).dtype
         seen = seen.to(dtype, memory_format=torch.channels_last)
-        return self.network(seen, log_sigma.to(x, non_blocking=not x.is_mps), first.flatten().to(x))
+        return self.network(seen, sent(log_sigma, x), first.flatten().to(x))
 
     def check(self, prior: Prior) -> None:
         """Raise `ValueError` for a prior it was not trained with."""

@@ -16,6 +16,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ..models.sending import sent
+
 DAMAGE = 0x9E3779B9  # flips the bits of a seed, see `damage_seed`
 SMALL = 2**15  # values: fewer are drawn sooner than handed to another thread
 PART = 2**22  # values that one thread draws; a multiple of 16, see `parts`
@@ -97,7 +99,7 @@ class Streams:
         if again and like.device.type != "cpu" and like.numel() >= SMALL:
             states = [g.get_state() for g in self.generators]
             self.ahead = like.shape, states, drawing().submit(self.made, empty(like))
-        return values.to(like.device, non_blocking=not like.is_mps)
+        return sent(values, like.device)
 
     def made(self, room: Tensor) -> Tensor:
         """The next values, on the CPU, in the memory that is given."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..models.sending import sent
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -44,6 +46,5 @@ Trajectory = Sequence[Step]
 def column(values: Tensor | float, like: Tensor) -> Tensor:
     """(B,) or a number -> (B, 1, 1, 1) of `like`'s dtype and device, to multiply images with."""
     numbers = torch.as_tensor(values, dtype=like.dtype)
-    numbers = numbers.to(like.device, non_blocking=not like.is_mps)  # see pytorch/pytorch#189690
-    per_sample = numbers.expand(like.shape[0])
+    per_sample = sent(numbers, like.device).expand(like.shape[0])
     return per_sample[:, None, None, None]

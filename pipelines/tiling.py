@@ -29,6 +29,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ..models.sending import sent
 from .constants import Constants
 from .operators.canvas import pad_reflect
 
@@ -166,7 +167,7 @@ def blend(pieces: Iterable[Tensor], begins: tuple[int, ...], weight: Tensor, dim
         done.append(tail.narrow(dim, 0, length - shared).clone())
         if shared:
             share = (profile / mass[begin : begin + length])[:shared]
-            share = share.to(piece, non_blocking=not piece.is_mps)
+            share = sent(share, piece)
             share = share if dim == -1 else share[:, None]
             before = tail.narrow(dim, length - shared, shared)
             mean = torch.lerp(before, piece.narrow(dim, 0, shared), share)

@@ -148,3 +148,7 @@ def test_what_fails_names_the_commands_options(tmp_path, capsys):
     assert "input '--scale' is 0.0" in capsys.readouterr().err
     assert main(["sharpen", str(tmp_path / "small.png"), "--quiet"]) == 1
     assert "choose a smaller --largest-blur or" in capsys.readouterr().err
+    Image.new("L", (48, 48), 255).save(tmp_path / "mask.png")
+    mask = ["--mask", str(tmp_path / "mask.png"), "--quiet"]
+    assert main(["remove", str(tmp_path / "small.png"), *mask]) == 1
+    assert capsys.readouterr().err.startswith("--mask: The mask hides every pixel;")

@@ -55,6 +55,18 @@ def test_white_noise_is_white_and_of_its_level(picture, level):
     assert model.level == pytest.approx(level, rel=0.1)
 
 
+@pytest.mark.parametrize("level", [0.05, 0.15])
+def test_noise_of_a_grey_picture_is_that_of_its_pixels(level):
+    """Three equal channels: luma has sqrt(3) times it, which is what the network is told."""
+    grey = with_noise(CAT.mean(0, keepdim=True), level).expand(3, -1, -1)
+    model = noise_of(grey)
+    assert model.at(0.0) == pytest.approx(level, rel=0.15)
+    assert model.level == pytest.approx(3**0.5 * model.at(0.0))
+    assert model.of_level(0.1).at(0.0) == pytest.approx(0.1)
+    told = call("UndegradeEstimateNoiseLevel", image=as_image(grey))[0]
+    assert told == pytest.approx(level, rel=0.25)  # of Chen et al., with the cat's own grain
+
+
 def test_noise_that_grows_with_brightness():
     model = noise_of(with_noise(COFFEE, 0.08, growth=0.95))
     assert model.white and 0.7 < model.tilt < 0.98

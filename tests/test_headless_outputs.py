@@ -15,6 +15,7 @@ from undegrade.headless.harm import harm
 from undegrade.headless.load import document
 from undegrade.headless.signature import Catalog
 from undegrade.headless.stock import stock_classes
+from undegrade.headless.stock.files import _without_colours
 
 SCALE = {"class_type": "ImageScaleBy", "inputs": {
     "image": ["1", 0], "upscale_method": "nearest-exact", "scale_by": 2.0}}
@@ -60,6 +61,34 @@ def test_sixteen_bits_stay(run, ending):
     both = np.concatenate([frame.colours, frame.alpha[..., None]], -1)
     levels = (both * 65535).round().astype(int)
     assert np.array_equal(levels, DEEP.repeat(2, 0).repeat(2, 1))
+
+
+GREYS = {"L": np.uint8, "I;16": np.uint16}
+
+
+@pytest.mark.parametrize("mode", GREYS)
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_grey_stays_grey_unless_it_was_given_colours(run, mode, ending):
+    levels = (np.arange(24).reshape(4, 6) * (10 if mode == "L" else 2001)).astype(GREYS[mode])
+    Image.fromarray(levels).save("p.png")
+    assert run(graph(), "--output", f"made.{ending}")[0] == 0
+    with Image.open(f"made.{ending}") as saved:
+        assert saved.mode == mode
+        assert np.array_equal(np.asarray(saved), levels.repeat(2, 0).repeat(2, 1))
+    tinted = torch.from_numpy(np.stack([levels / 65535] * 3, -1)).float()
+    for more, channels in ((0.005, 1), (0.05, 3)):  # what a network leaves, and a colour
+        assert _without_colours(tinted + torch.tensor([more, 0, 0])).shape[-1] == channels
+
+
+def test_a_format_that_is_not_written_is_no_folder(run):
+    Image.new("RGB", (6, 4)).save("p.png")
+    for name in ("made.gif", "made.mp4"):
+        status, said = run(graph(), "--output", name)
+        assert status == 2 and not Path(name).exists()
+        assert f"--output {name}: pictures are not written as .{name[-3:]}; name a file" in said.err
+        assert ".png, .jpg, .jpeg, .tif, .tiff, .webp, or a folder." in said.err
+        assert main(["denoise", "p.png", "--output", name]) == 2
+    assert run(graph(), "--output", "v1.2")[0] == 0 and Path("v1.2").is_dir()
 
 
 @pytest.mark.parametrize(("options", "name", "kind"), [

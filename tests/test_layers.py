@@ -21,7 +21,7 @@ LAYERS = {  # folder -> what it may import of the pack, besides itself; "" is th
 }
 SHIPPED = ("", "nodes", "pipelines", "models", "headless")
 SCRIPTS = ("", "headless", "training", "benchmarks", "tests")  # Python may put these on its path
-SEAMS = {f"{PACK}.models.{name}" for name in ("prior", "codec", "noise_table")}
+SEAMS = {f"{PACK}.models.{name}" for name in ("prior", "codec", "noise_table", "sending")}
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths"}
 COMFY_NAME = re.compile(r"(comfy|comfy_api|comfy_extras|comfy_execution)(\.\w+)+|folder_paths")
 ASKS_HOST = re.compile(r"nodes/comfyui/host\.py:|nodes/comfyui/\w+\.py:\d+ names ")

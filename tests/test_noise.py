@@ -7,6 +7,7 @@ import pytest
 import torch
 from node_calls import call
 
+from undegrade.models.sending import sent
 from undegrade.nodes.posterior import sampler
 from undegrade.pipelines import noise as module
 from undegrade.pipelines.measurement import Measurement, simulate
@@ -174,9 +175,15 @@ def test_refusals(make, error, sentence):
 
 
 def test_nothing_is_sent_without_waiting_to_a_device_that_may_read_it_too_late():
-    """On MPS torch reads freed memory then (pytorch/pytorch#189690); seen in the source alone."""
+    """On MPS torch reads freed memory then (pytorch/pytorch#189690)."""
+    class Values:
+        def to(self, where, non_blocking):
+            return where.type, non_blocking
+
+    kinds = [sent(Values(), torch.device(kind)) for kind in ("mps", "cuda", "cpu")]
+    assert kinds == [("mps", False), ("cuda", True), ("cpu", True)]
     root = Path(module.__file__).parents[1]
     rooms = [root / name for name in ("models", "nodes", "pipelines")]
     files = [file for room in rooms for file in room.rglob("*.py")]
-    found = {file.name for file in files if "non_blocking=True" in file.read_text()}
-    assert found == {"answers.py"}, "which asks CUDA"
+    found = {file.name for file in files if "non_blocking" in file.read_text()}
+    assert found == {"answers.py", "sending.py"}, "the first of which asks CUDA"

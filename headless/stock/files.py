@@ -15,6 +15,7 @@ from .writing import writer
 
 CHANNELS = ("alpha", "red", "green", "blue")
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
+FAINT = 2 / 255  # between the channels, in the mean: what a network leaves of colour in grey
 STEP = 1e-3  # of a level of 8 bits; between two levels, there are more bits
 NO_MASK = (64, 64)  # the size of the empty mask of a picture without alpha
 
@@ -62,6 +63,8 @@ class LoadImage:
         levels = pixels * 255
         if bool((levels - levels.round()).abs().max() > STEP):
             self.folders.deep.add(image)
+        if all(frame.grey for frame in alike):
+            self.folders.grey.add(image)
         clear = any(frame.alpha is not None for frame in alike)
         masks = torch.stack([_mask(f, f.size if clear else NO_MASK) for f in alike])
         if clear and prompt and bool((masks > 0).any()) and not _is_read(prompt, unique_id, 1):
@@ -90,7 +93,8 @@ class LoadImageMask(LoadImage):
 
 class SaveImage:
     """Writes IMAGE (B, H, W, 1, 3 or 4), clipped to [0, 1], as PNGs that carry the workflow,
-    or as what else is asked for, with 16 bits where the file it was made from has them.
+    or as what else is asked for, with 16 bits where the file it was made from has them, and grey
+    where that file is and nothing gave the picture colours (`FAINT`).
 
     Hands the pictures on as they came, as ComfyUI does since 0.33; 0.3.64 hands on nothing.
     """
@@ -130,7 +134,9 @@ class SaveImage:
         file, shown = origin(prompt, unique_id), []
         options = self._kept(file, (images.shape[2], images.shape[1])) if file else {}
         deep = file in self.folders.deep and not temporary
+        grey = file in self.folders.grey and not temporary
         for index, image in enumerate(images):
+            image = _without_colours(image) if grey else image
             save = writer(image, place.ending, deep, chunks, options, fast=temporary)
             path = self.folders.write(place, index, save)
             below = place.subfolder if path.parent == place.folder else str(path.parent)
@@ -205,6 +211,13 @@ class MaskPreview(SaveImage):
 def _mask(frame: Frame, size: tuple[int, int]) -> Tensor:
     """1 where a frame is transparent; of this size where it is opaque."""
     return torch.zeros(size) if frame.alpha is None else 1 - torch.from_numpy(frame.alpha)
+
+
+def _without_colours(image: Tensor) -> Tensor:
+    """A picture (H, W, C) as (H, W, 1), where its three channels are alike."""
+    if image.shape[-1] != 3 or (image.amax(-1) - image.amin(-1)).mean() > FAINT:
+        return image
+    return image.double().mean(-1, keepdim=True).float()  # of three equal ones it is each
 
 
 def _is_read(prompt: Mapping, node_id: str, slot: int) -> bool:

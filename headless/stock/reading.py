@@ -29,10 +29,12 @@ EXIF_ERRORS = (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture: (H, W, 3) float32 in [0, 1] in sRGB, and its opacity (H, W) if it has one."""
+    """A picture: (H, W, 3) float32 in [0, 1] in sRGB, its opacity (H, W) if it has one, and whether
+    its file has no colours."""
 
     colours: np.ndarray
     alpha: np.ndarray | None
+    grey: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -103,7 +105,8 @@ def _frame(page: Image.Image, raw: str, tags: dict, profile: bytes | None, data:
     values, most = _levels(page, raw, data, index, tags)
     turn = _orientation(page, path)
     if values is None:  # 8 bits
-        return _upright(_colours(page, profile, path), _alpha(page, raw), turn)
+        grey = page.mode in ("1", "L", "LA", "La")
+        return _upright(_colours(page, profile, path), _alpha(page, raw), turn, grey)
     alpha = None
     if values.shape[-1] in (2, 4):
         values, alpha = values[..., :-1], values[..., -1] / most
@@ -191,13 +194,14 @@ def _deep(values: np.ndarray, alpha: np.ndarray | None, turn: int, profile: byte
         except ProfileError as error:
             TOLD.warning("%s: its colour profile is not used: %s.", path, error)
     colours = np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.float32)
-    return _upright(colours, None if alpha is None else alpha.astype(np.float32), turn)
+    alpha = None if alpha is None else alpha.astype(np.float32)
+    return _upright(colours, alpha, turn, values.shape[-1] == 1)
 
 
-def _upright(colours: np.ndarray, alpha: np.ndarray | None, turn: int) -> Frame:
+def _upright(colours: np.ndarray, alpha: np.ndarray | None, turn: int, grey: bool) -> Frame:
     turned = TURNED.get(turn, lambda a: a)
     return Frame(np.ascontiguousarray(turned(colours)),
-                 None if alpha is None else np.ascontiguousarray(turned(alpha)))
+                 None if alpha is None else np.ascontiguousarray(turned(alpha)), grey)
 
 
 def _orientation(page: Image.Image, path: Source) -> int:

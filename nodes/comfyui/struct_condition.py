@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.feature_injection import StructInjection
+from ...models.sending import sent
 from ...models.stablesr import BLOCKS, StableSRNetwork
 from ...pipelines.tiling import TileGrid
 from . import placed_networks
@@ -87,7 +88,7 @@ class StructCondition:
         bring_whole(self.injection, maps[0].device)
         sigma = options["sigmas"].float()
         gains = options.get(GAINS, torch.zeros(len(sigma), 2))
-        gains = gains.to(sigma, non_blocking=not sigma.is_mps)
+        gains = sent(gains, sigma)
         found = self.injection([m.float() for m in maps], gains, sigma)
         return [m.to(maps[0].dtype) for m in found]
 

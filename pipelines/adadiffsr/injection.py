@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...models.sending import sent
 from ..color import low_band
 from ..options import Options, option
 from ..step import column
@@ -99,7 +100,7 @@ class FeatureInjection(Options):
         known = (length, start, grid.tile, self.scale)
         return grid.constant(
             (*known, like.dtype, like.device),
-            lambda: enlargement(*known).to(like, non_blocking=not like.is_mps),
+            lambda: sent(enlargement(*known), like),
         )
 
 

@@ -40,6 +40,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ...models.sending import sent
 from ..answers import Finite
 from ..tiled_prior import Budget
 from .call_cost import CallCost
@@ -182,8 +183,7 @@ class RegionRun:
         x = torch.stack([r.x for r in regions])
         z_lr = torch.stack([task.z_lr[k] for k in chosen])
         nodes = [r.node for r in regions]
-        sigma = task.sigmas[nodes]
-        x0_hat = self.denoise(x, sigma.to(x, non_blocking=not x.is_mps), chosen)
+        x0_hat = self.denoise(x, sent(sigma := task.sigmas[nodes], x), chosen)
         self.finite.check(x0_hat, sigma, last=False)
         if self.injection:
             tau = self.policy.threshold / THRESHOLD / len(self.levels)

@@ -77,17 +77,17 @@ class BlurEstimate:
     @property
     def operator(self) -> Operator:
         """The blur, clipped pixels being bounds, without those that read much of what is beyond."""
-        return bounded_blur(self.kernel, self.clipped if self.blurred else 0 * self.clipped)
+        return bounded_blur(self.kernel, self.clipped * self.blurred)
 
     @property
     def report(self) -> str:
         """A few lines for the user."""
-        lines = [f"{self.name}; noise {self.noise_level:.3f}; confidence {self.confidence:.2f}"]
+        noise = f"noise {self.noise_level:.3f}, {self.noise_level * 127.5:.1f} of 255"
+        lines = [f"{self.name}; {noise}; confidence {self.confidence:.2f}"]
         if self.blurred:
             right = next(n for least, n in RIGHT if self.confidence >= least)
             lines[0] += f" (of kernels this sure {right} of 10 were right)"
-        share = float(self.clipped.amax(1).mean())
-        if self.blurred and share > 0:
+        if self.blurred and (share := float(self.clipped.amax(1).mean())) > 0:
             lines.append(f"{100 * share:.1f} % is clipped, and held to be at least as bright.")
         if self.varies:
             lines.append(
@@ -154,7 +154,7 @@ def noise_of_blurred(y: Tensor) -> float:
     at coarser scales does not (`photograph/noise_curve.py`).
     """
     model = noise_of(y[0])
-    blotchy = float(model.levels[:, 0].max()) / slope(0.0, model.tilt)
+    blotchy = float(model.levels[:, 0].max()) / (slope(0.0, model.tilt) * model.times)
     return max(float(estimate_noise_level(y)[0]), blotchy, LEAST_NOISE)
 
 

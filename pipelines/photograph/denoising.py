@@ -56,7 +56,7 @@ def denoised(prior: Prior, picture: Tensor, model: NoiseModel, passes: int) -> T
     for k in range(passes):
         whitened = z if model.white else z + missing(noise(z), model)
         total += turned_back(prior.denoise(turned(whitened, k), told), k)
-    clean = unstabilised(total / passes, model.tilt, sigma)[0, :, :height, :width]
+    clean = unstabilised(total / passes, model.tilt, sigma / model.times)[0, :, :height, :width]
     grey = bool((picture == picture[:1]).all())
     return clean.mean(0, keepdim=True).expand_as(clean) if grey else clean
 

@@ -72,9 +72,15 @@ class NoiseModel:
         """The largest: what the network is told."""
         return float(self.levels.max())
 
+    @property
+    def times(self) -> float:
+        """How many times the noise of each channel luma has: sqrt(3) in a grey picture, whose
+        channels have the same noise, and 1 where each has its own."""
+        return 3**0.5 if self.level and not self.levels[:, 1:].any() else 1.0
+
     def at(self, x: float) -> float:
-        """The level of the picture as it came, at brightness x in [-1, 1]."""
-        return self.level / slope(x, self.tilt)
+        """The level of each channel of the picture as it came, at brightness x in [-1, 1]."""
+        return self.level / (slope(x, self.tilt) * self.times)
 
     def of_level(self, level: float) -> NoiseModel:
         """As strong as this at mid grey; white and even where the picture was found clean."""
