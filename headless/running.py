@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .destination import make_folder, unused, write_to
+from .foretold import of_run
 from .harm import harm
 from .outcome import DONE, FAILED, refuse
 from .pack import Pack
@@ -94,6 +95,7 @@ def run(options: argparse.Namespace, pack: Pack) -> int:
     for plan, caption in zip(plans, captions(chosen), strict=True):
         if len(plans) > 1:
             sys.stdout.write(f"--set {caption}\n")
+        sys.stderr.write("" if options.quiet else of_run(plan, pack.host))
         report = Report(pack.host, plan.folders, options.quiet)
         status = carry_out(plan, report, options.traceback, partial(_whole, plan, report))
         if status != DONE:

@@ -8,7 +8,7 @@ from test_blind import grey, shapes, walk
 
 from undegrade.headless.blueprints import JOBS
 from undegrade.pipelines.blind import blur_estimate, refining
-from undegrade.pipelines.blind.blur_estimate import BlurEstimate
+from undegrade.pipelines.blind.blur_estimate import BlurEstimate, check_size
 from undegrade.pipelines.blind.doubts import doubts, reach
 from undegrade.pipelines.blind.kernel_estimation import Found, Level
 from undegrade.pipelines.blind.kernel_kinds import Shape
@@ -88,3 +88,9 @@ def test_a_shape_that_the_spectrum_finds_likelier_than_the_search_is_taken(monke
     found = blur_estimate.found_blur([level], "any", 0.01, per_sample_noise([0]), lambda: None)
     assert correlation(found.kernel, k) > 0.98
     assert (found is searched) == (shape is None)
+
+
+def test_a_picture_too_small_for_its_noise_is_refused_at_once():
+    with pytest.raises(ValueError, match="30x28 pixels, and kernel_size 3 needs 32 pixels a side"):
+        check_size(torch.zeros(1, 3, 28, 30), 3, 32)
+    check_size(torch.zeros(1, 3, 28, 30), 9, 0)  # whose noise is given

@@ -15,6 +15,7 @@ from ..destination import make_folder
 from ..document import Document, Entry
 from ..execution import NodeError
 from ..folders import Folders
+from ..foretold import of_batch
 from ..graph import WorkflowError
 from ..harm import harm
 from ..outcome import DONE, FAILED, refuse
@@ -116,12 +117,11 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
         todo = [item for item in items if item.name not in finished]
         manifest.begin(item.output() for item in todo)
         manifest.skip(skipped)
-        sys.stderr.write(room(todo, options.output))
+        sys.stderr.write(room(todo, options.output) + of_batch(options, job, pack, todo))
         owners = {output: name for name, line in finished.items() for output in line["output"]}
         owners = {item.output(): item.name for item in items} | owners
         failed = _work(options, pack, job, manifest, todo, endings, owners)
-    found = "" if not skipped else (
-        f"{len(items) + len(skipped)} files found, {_listed(skipped)}; ")
+    found = f"{len(items) + len(skipped)} files found, {_listed(skipped)}; " if skipped else ""
     sys.stdout.write(f"{found}{len(items)} inputs: {len(finished)} were finished before, "
                      f"{len(todo) - failed} are now, {failed} failed; see {manifest.path}\n")
     return FAILED if failed else DONE

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...models.prior import Prior
 from ..noise import Noise
 from ..operators.contract import Operator
-from ..photograph.noise_curve import noise_of, slope
+from ..photograph.noise_curve import LEAST, noise_of, slope
 from ..photograph.noise_level import estimate_noise_level
 from .blur_options import BlurOptions
 from .doubts import doubts, reach
@@ -121,7 +121,7 @@ def estimate_blur(
 
     Raises `ValueError` for a picture that is smaller than three kernels, or all clipped.
     """
-    check_size(y, options.kernel_size)
+    check_size(y, options.kernel_size, 0 if options.noise_level else LEAST)
     level = options.noise_level or noise_of_blurred(y)
     bright = (y >= CLIPPED).to(y)
     clipped = bright.amax(1, keepdim=True)
@@ -180,13 +180,13 @@ def pointed(kernel: Tensor) -> float:
     return float(kernel.max() / kernel.norm())
 
 
-def check_size(y: Tensor, side: int) -> None:
-    """Raise `ValueError` for a picture in which the kernel has no room."""
+def check_size(y: Tensor, side: int, least: int) -> None:
+    """Raise `ValueError` for a picture in which the kernel has no room, or of less than `least`."""
     height, width = y.shape[-2:]
-    if min(height, width) < 3 * side:
+    if min(height, width) < (needed := max(3 * side, least)):
         raise ValueError(
-            f"The picture is {width}x{height} pixels, and kernel_size {side} needs "
-            f"{3 * side} pixels a side; choose a smaller kernel_size or a larger picture."
+            f"The picture is {width}x{height} pixels, and kernel_size {side} needs {needed} pixels "
+            f"a side, {LEAST} at least; choose a smaller kernel_size or a larger picture."
         )
 
 

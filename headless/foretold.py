@@ -1,0 +1,96 @@
+"""What a workflow takes, said before it starts where it is known: of those that do one of the
+everyday jobs in the same steps."""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .blueprints import JOBS, Cost, around
+
+if TYPE_CHECKING:
+    from .batch.inputs import Item
+    from .batch.plan import Job
+    from .graph import Graph
+    from .pack import Pack
+    from .running import Plan
+    from .signature import Catalog
+
+OURS = "Undegrade"
+BESIDE = {"UndegradeMeasurementConsistency", "UndegradeScoreRestoration"}  # a few seconds at most
+COUNTS = ("steps", "samples", "schedule", "draws", "ode_steps", "passes", "kernel_size", "refine")
+LOOKED_AT = 200  # pictures of a batch whose sizes are read
+
+
+def known_cost(graph: "Graph", catalog: "Catalog") -> Cost | None:
+    """That of the job that has the same nodes and counts, None where there is none such; what a
+    mask hides would have to be known, too, and is not."""
+    from .load import document
+
+    work = _work(graph)
+    return next((job.cost for job in JOBS.values() if not job.mask
+                 and _work(document(around(job), catalog).graph()) == work), None)
+
+
+def of_run(plan: "Plan", host: Any) -> str:
+    """A line on the picture that a workflow loads, or nothing."""
+    names = [str(node.inputs.get("image")) for node in plan.graph.nodes.values()
+             if node.type == "LoadImage"]
+    cost = known_cost(plan.graph, plan.catalog) if len(names) == 1 else None
+    if not cost or host.device().type != "cpu":
+        return ""
+    pixels = int(_pixels(plan.folders.find(names[0])) * _enlarged(plan.graph))
+    return f"{names[0]}: {cost.said(pixels)}.\n" if pixels else ""
+
+
+def of_batch(options: argparse.Namespace, job: "Job", pack: "Pack", items: Sequence["Item"]) -> str:
+    """A line on all pictures of a batch in this process, or nothing."""
+    from .folders import Folders
+    from .load import document
+
+    pictures = [item.path for item in items if not item.is_video]
+    if options.quiet or options.engine != "local" or not pictures or len(pictures) < len(items):
+        return ""
+    catalog = pack.catalog(Folders(options.output))
+    graph = document(json.loads(job.workflow), catalog).graph()
+    cost = known_cost(graph, catalog)
+    if not cost or pack.host.device().type != "cpu":
+        return ""
+    looked = pictures[:: -(-len(pictures) // LOOKED_AT)]
+    sizes = [_pixels(path) * _enlarged(graph) / 1e6 for path in looked]
+    each = cost.seconds + cost.more_seconds * sum(sizes) / len(sizes)
+    most = cost.gigabytes + cost.more_gigabytes * max(sizes)
+    return (f"{len(pictures)} pictures: about {_time(each * len(pictures))} of a processor core, "
+            f"{most:.1f} GB for the largest.\n")
+
+
+def _time(seconds: float) -> str:
+    units = ((100.0, 1.0, "seconds"), (6000.0, 60.0, "minutes"), (math.inf, 3600.0, "hours"))
+    _, unit, name = next(each for each in units if seconds < each[0])
+    return f"{seconds / unit:.0f} {name}"
+
+
+def _work(graph: "Graph") -> list[tuple[str, ...]]:
+    """Our nodes and what they count, in no order."""
+    return sorted((node.type, *(str(node.inputs.get(name)) for name in COUNTS))
+                  for node in graph.nodes.values()
+                  if node.type.startswith(OURS) and node.type not in BESIDE)
+
+
+def _enlarged(graph: "Graph") -> float:
+    """How many times as many pixels the result has."""
+    factors = (node.inputs.get("factor") for node in graph.nodes.values()
+               if node.type == "UndegradeDownscale")
+    return math.prod(float(f) for f in factors if isinstance(f, int | float)) ** 2
+
+
+def _pixels(file: Any) -> int:
+    """Those of a picture file; 0 of what Pillow cannot open, which is said when it is loaded."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as picture:
+            return picture.width * picture.height
+    except (OSError, ValueError, SyntaxError):
+        return 0

@@ -1,0 +1,63 @@
+"""What `run` and `batch` say a workflow takes before it starts, where a job's cost is known."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from undegrade.headless import foretold
+from undegrade.headless.blueprints import JOBS
+from undegrade.headless.cli import main
+
+WORKFLOWS = Path(foretold.__file__).parents[1] / "workflows"
+ONE_STEP = ("--set", "UndegradePosteriorSampler.steps=1")
+KNOWN = {"sharpen": "Sharpen a blurred photo", "denoise": "Denoise a photo",
+         "restore-old": "Restore an old photo", "enlarge": "Enlarge a web picture",
+         "repair": "Repair a JPEG"}
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    for n, side in enumerate((40, 80)):
+        Image.linear_gradient("L").resize((side, 32)).save(f"p{n}.png")
+
+
+def planned(name, *settings):
+    """What is said of a workflow for p1.png, by its plan alone."""
+    from argparse import Namespace
+
+    from undegrade.headless.pack import Pack
+    from undegrade.headless.running import prepare
+
+    pack = Pack.load()
+    options = Namespace(workflow=WORKFLOWS / f"{name}.json", output=Path("out"), format=None,
+                        input=["p1.png"])
+    return foretold.of_run(prepare(options, pack, settings), pack.host)
+
+
+@pytest.mark.parametrize("job", KNOWN)
+def test_a_jobs_workflow_takes_what_the_job_takes(pictures, job):
+    enlarged = 4 if job == "enlarge" else 1
+    factor = ["UndegradeDownscale.factor=2"] if job == "enlarge" else []
+    expected = JOBS[job].cost.said(80 * 32 * enlarged)
+    assert planned(KNOWN[job], *factor) == f"p1.png: {expected}.\n"
+
+
+def test_of_others_nothing_is_said(pictures):
+    assert planned("Repair a JPEG", "UndegradePosteriorSampler.steps=50") == ""
+    assert planned("Enlarge a photo") == ""
+
+
+def test_both_commands_say_it_before_they_start(pictures, capsys, monkeypatch):
+    monkeypatch.setattr(foretold, "COUNTS", ())  # one step in place of the job's
+    workflow = str(WORKFLOWS / "Repair a JPEG.json")
+    for quiet in ([], ["--quiet"]):
+        assert main(["run", workflow, "--input", "p0.png", *ONE_STEP, *quiet]) == 0
+        said = capsys.readouterr().err
+        assert said.startswith("p0.png: 0.001 megapixels: about 4 seconds") != bool(quiet)
+    assert main(["batch", workflow, "--input", "p?.png", "--output", "../all", *ONE_STEP]) == 0
+    assert "2 pictures: about 8 seconds of a processor core, 0.3 GB for the" in (
+        capsys.readouterr().err)
+    assert foretold._time(7200 * 30) == "60 hours" and foretold._time(600) == "10 minutes"
