@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .blueprints import JOBS, Cost, around
 
 if TYPE_CHECKING:
-    from .batch.inputs import Item
-    from .batch.plan import Job
     from .graph import Graph
     from .pack import Pack
-    from .running import Plan
     from .signature import Catalog
 
 OURS = "Undegrade"
@@ -33,8 +30,8 @@ def known_cost(graph: "Graph", catalog: "Catalog") -> Cost | None:
                  and _work(document(around(job), catalog).graph()) == work), None)
 
 
-def of_run(plan: "Plan", host: Any) -> str:
-    """A line on the picture that a workflow loads, or nothing."""
+def of_run(plan: Any, host: Any) -> str:
+    """A line on the picture that a workflow loads (`running.Plan`), or nothing."""
     names = [str(node.inputs.get("image")) for node in plan.graph.nodes.values()
              if node.type == "LoadImage"]
     cost = known_cost(plan.graph, plan.catalog) if len(names) == 1 else None
@@ -44,8 +41,11 @@ def of_run(plan: "Plan", host: Any) -> str:
     return f"{names[0]}: {cost.said(pixels)}.\n" if pixels else ""
 
 
-def of_batch(options: argparse.Namespace, job: "Job", pack: "Pack", items: Sequence["Item"]) -> str:
-    """A line on all pictures of a batch in this process, or nothing."""
+def of_batch(options: argparse.Namespace, job: Any, pack: "Pack", items: Sequence[Any]) -> str:
+    """A line on all pictures of a batch in this process, or nothing.
+
+    job, items: `batch.plan.Job` and `batch.inputs.Item`.
+    """
     from .folders import Folders
     from .load import document
 
