@@ -143,12 +143,12 @@ class Operator(Constants, ABC):
         return y, lambda u: pullback(u)[0]
 
     def trusted_vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """`vjp`, held against `forward` the first time that it is asked for images of this shape.
+        """`vjp`, held against `forward` the first time that it is asked for images of this size.
 
         Raises `ArithmeticError` where the two do not belong together; see `adjoint`.
         """
         trusted = vars(self).setdefault("_trusted", set())
-        key = (x.shape, x.dtype, x.device, torch.is_inference_mode_enabled())
+        key = (x.shape[1:], x.dtype, x.device, torch.is_inference_mode_enabled())
         if key in trusted:
             return self.vjp(x)
         y, pullback = self.checked_vjp(x)

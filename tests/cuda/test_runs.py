@@ -120,9 +120,9 @@ HALVED = "pipelines/operators/banded.py banded"
 SENT, GIVEN = "nodes/posterior/sampler.py run", "nodes/images.py channels"
 KEPT = "nodes/posterior/correctors.py states_of"  # the corrector's state, once a run
 WAITS = {  # (what is read back, what is sent) in a whole run
-    "SubDAPS++": (  # nothing in a step: two derivatives at each of two sizes, and the result
-        {TOLD: 4, FINITE: 1, GIVEN: 1, KEPT: 1},
-        {SENT: 1, DENSE: 4, PROBE: 8},
+    "SubDAPS++": (  # nothing in a step: a derivative at each of two sizes, and the result
+        {TOLD: 2, FINITE: 1, GIVEN: 1, KEPT: 1},
+        {SENT: 1, DENSE: 4, PROBE: 4},
     ),
     "DAPS": (
         {TOLD: 1, FINITE: 1, GIVEN: 1, KEPT: 1},
