@@ -14,6 +14,8 @@ from undegrade.models.prior import MultiResolutionPrior, PriorSpec
 from undegrade.nodes.comfyui import host, placed_networks, recorded
 from undegrade.nodes.comfyui.recorded import plain, replayed
 from undegrade.pipelines import answers, constants
+from undegrade.pipelines.operators.at_least import AtLeast
+from undegrade.pipelines.operators.compose import Compose
 from undegrade.pipelines.replay import Recordings, ReplayedPrior, launched
 from undegrade.pipelines.tiled_prior import TiledPrior
 
@@ -98,6 +100,7 @@ def restored(prior, **given):
 TASKS = {
     "downscale": ("UndegradeDownscale", {"factor": 2}),
     "motion blur": ("UndegradeMotionBlur", {"length": 5.0}),
+    "clipped": ("UndegradeMotionBlur", {"length": 5.0}),
 }
 
 
@@ -107,6 +110,10 @@ def three(name):
     image = photo(height=32, width=48)
     image = torch.cat([image, 1 - image, image.flip(1)])
     operator = call(node, **given)[0]
+    if name == "clipped":
+        bright = (image.movedim(-1, 1)[:1] > 0.6).float()
+        seen = torch.ones_like(bright[:, :1])
+        operator = Compose((operator, AtLeast(seen, clipped=bright)))
     return call("UndegradeDegradeImage", image=image, operator=operator)[1]
 
 
