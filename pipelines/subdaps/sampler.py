@@ -45,6 +45,7 @@ from torch import Tensor
 
 from ...models.codec import Codec
 from ...models.prior import Prior
+from ...models.sending import sent
 from ..answers import Finite
 from ..level import canvas_size, level_operator
 from ..measurement import Measurement
@@ -167,8 +168,7 @@ def renewed(n: Tensor | None, x: Tensor, renoise: float, noise: Noise) -> Tensor
 
 def sigmas_of(schedule: Schedule, like: Tensor) -> Tensor:
     """Every step's noise level for every sample, (N + 1, B) on `like`'s device, sent once."""
-    sigmas = schedule.sigmas.float().to(like.device, non_blocking=not like.is_mps)
-    return sigmas[:, None].expand(-1, len(like))
+    return sent(schedule.sigmas.float(), like.device)[:, None].expand(-1, len(like))
 
 
 def stochastic(x: Tensor) -> Tensor:

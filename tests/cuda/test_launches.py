@@ -25,6 +25,8 @@ NONE = {"aten::empty_like", "aten::empty", "aten::new_empty", "aten::detach", "a
 OPERATORS = {
     "super-resolution": ("UndegradeDownscale", {"factor": 4}),
     "motion": ("UndegradeMotionBlur", {"length": 5.0}),
+    "Gaussian": ("UndegradeGaussianBlur", {"std": 2.0}),
+    "inpainting": ("UndegradeInpaintingMask", {"mask": torch.eye(32)[None]}),
 }
 
 
@@ -75,7 +77,9 @@ def of_a_step(name, pictures, use):
 
 
 NETWORK, BETWEEN = 117, 8  # noise, finiteness and the next state are between
-UPDATES = {"super-resolution": 102, "motion": 270}  # for 16 pictures as for two
+UPDATES = {  # for 16 pictures as for two
+    "super-resolution": 102, "motion": 270, "Gaussian": 208, "inpainting": 25,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OPERATORS)
