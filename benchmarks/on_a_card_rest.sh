@@ -13,7 +13,7 @@ timeout --signal INT 65 "$python" -m pytest -p no:cacheprovider --tb short -rfE 
   > "$out/rest_tests.txt" 2>&1
 tests=$?
 parts=()
-for part in together levels photographs large starts regions peaks small largest; do
+for part in small step updates together levels photographs large starts regions official peaks largest; do
   parts+=(--part "$part")
 done
 timeout 305 "$python" benchmarks/gpu.py --seconds "${SECONDS_OF_BENCHMARK:-280}" "${parts[@]}" \
