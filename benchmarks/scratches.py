@@ -4,7 +4,8 @@ Streaks of 1 to 4 pixels and specks of dust, softened as a scanner does, white o
 them coloured a little as faded prints are; six streaks and six specks on each photograph, at
 256x256 and at up to 512x512 of the photograph's own pixels. Recall is the share of the visibly
 damaged pixels that are marked, precision the share of the marked ones that lie within two pixels of
-damage, and `clean` the share of an undamaged photograph that is marked.
+damage, and `clean` the share of an undamaged photograph that is marked. `streaks` and `specks` are
+the shares of them of which more than half is marked.
 
 Run: python benchmarks/scratches.py [--set TUNING] [--sheet FILE.png]
 """
@@ -46,16 +47,18 @@ def whole_photo(name: str) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def damaged(x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """The photograph with scratches and dust, and where they show, (1, 1, H, W) bool."""
-    draw, spoilt = np.random.default_rng(seed), x.clone()
+def damaged(x: Tensor, seed: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The photograph with scratches and dust, where they show, (1, 1, H, W) bool, and what each
+    covers, the streaks first."""
+    draw, spoilt, covers = np.random.default_rng(seed), x.clone(), []
     for k in range(STREAKS + DUST):
         alpha = drawn(draw, x.shape[-2:], k < STREAKS) * draw.uniform(0.6, 1.0)
         value = draw.uniform(0.7, 1.0) if draw.random() < 0.75 else draw.uniform(-1.0, -0.8)
         colour = torch.from_numpy(value + draw.normal(0, 0.04, 3)).float().clamp(-1, 1)
         spoilt = torch.lerp(spoilt, colour[None, :, None, None], alpha)
+        covers.append(alpha > 0.2)
     spoilt = ((spoilt + 1) * 127.5).round() / 127.5 - 1
-    return spoilt, (spoilt - x).abs().mean(1, keepdim=True) / 2 > VISIBLE
+    return spoilt, (spoilt - x).abs().mean(1, keepdim=True) / 2 > VISIBLE, covers
 
 
 def drawn(draw: np.random.Generator, size: tuple[int, int], streak: bool) -> Tensor:
@@ -82,7 +85,7 @@ def drawn(draw: np.random.Generator, size: tuple[int, int], streak: bool) -> Ten
 
 def judged(x: Tensor, seed: int, options: ScratchOptions) -> tuple[dict[str, float], list[Tensor]]:
     """Counts of one photograph, and what to look at."""
-    spoilt, where = damaged(x, seed)
+    spoilt, where, covers = damaged(x, seed)
     begin = time.perf_counter()
     found = scratches(spoilt, options, FINDER) > 0
     seconds = time.perf_counter() - begin
@@ -90,6 +93,11 @@ def judged(x: Tensor, seed: int, options: ScratchOptions) -> tuple[dict[str, flo
     near = F.max_pool2d(where.float(), 5, 1, 2) > 0
     counts = {"damaged": where.sum(), "hit": (where & found).sum(), "marked": found.sum(),
               "right": (found & near).sum(), "false": clean.sum(), "pixels": clean.numel()}
+    for k, cover in enumerate(covers):
+        kind, shows = "streaks" if k < STREAKS else "specks", cover & where
+        counts[kind] = counts.get(kind, 0) + bool(shows.any())
+        half = bool((found & shows).sum() > shows.sum() / 2)
+        counts[f"{kind} found"] = counts.get(f"{kind} found", 0) + half
     return {k: float(v) for k, v in counts.items()} | {"s": seconds}, [spoilt, where, found, clean]
 
 
@@ -98,6 +106,8 @@ def scores(counts: dict[str, float]) -> dict[str, float]:
     return {"recall": round(counts["hit"] / max(counts["damaged"], 1), 3),
             "precision": round(counts["right"] / max(counts["marked"], 1), 3),
             "clean %": round(100 * counts["false"] / counts["pixels"], 2),
+            **{kind: round(counts[f"{kind} found"] / max(counts[kind], 1), 2)
+               for kind in ("streaks", "specks")},
             "s": round(counts["s"], 2)}
 
 

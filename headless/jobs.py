@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .progress import Report
 
 JPEG = "UndegradeEstimateJPEGQuality"
-MASKED = "Inpainting Mask|GrowMask|Match Grain"
+MASKED = "Inpainting Mask|GrowMask|Match Grain|Fill From Surroundings|Measurement From Image"
 LEAST = 0.5 / 255  # what a picture of 8 bits can show
 
 
@@ -201,8 +201,9 @@ def _nothing(picture: Path, why: str) -> int:
 def _in_options(job: Job, said: str) -> str:
     """What a node said, with the command's options where it named its widgets and no file, or
     where it could do nothing with the mask."""
-    if job.mask:
-        said = re.sub(rf"^node {HOST}:\d+ \((?:{MASKED})\) failed: ", "--mask: ", said)
+    if job.mask or job.marks:
+        said = re.sub(rf"^node {HOST}:\d+ \((?:{MASKED})\) failed: (?=The mask|.* and mask )",
+                      "--mask: ", said)
     for option, (_, widget) in widgets(job).items():
         if option != widget:
             said = re.sub(rf"(?<![\w./-]){widget}(?![\w/-]|\.\w)", f"--{option}", said)

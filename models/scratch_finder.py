@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .weights import UnsupportedWeightsError, blank, load_exactly, read_tensors
 
-BUILT_IN = Path(__file__).parent / "embedded" / "scratches_v1.safetensors"
+BUILT_IN = Path(__file__).parent / "embedded" / "scratches_v2.safetensors"
 WIDTHS = (8, 24, 40, 48)
 
 

@@ -151,4 +151,9 @@ def test_what_fails_names_the_commands_options(tmp_path, capsys):
     Image.new("L", (48, 48), 255).save(tmp_path / "mask.png")
     mask = ["--mask", str(tmp_path / "mask.png"), "--quiet"]
     assert main(["remove", str(tmp_path / "small.png"), *mask]) == 1
-    assert capsys.readouterr().err.startswith("--mask: The mask hides every pixel;")
+    assert capsys.readouterr().err.startswith("--mask: The mask leaves 0 patches of 7x7")
+    for name in ("remove", "restore-old"):
+        Image.linear_gradient("L").resize((48, 48)).save(tmp_path / "mask.png")
+        Image.linear_gradient("L").resize((50, 48)).save(tmp_path / "wide.png")
+        assert main([name, str(tmp_path / "wide.png"), *mask]) == 1
+        assert re.match("--mask: .*48x48.*50x48|--mask: .*50x48.*48x48", capsys.readouterr().err)

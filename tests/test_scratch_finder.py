@@ -13,6 +13,7 @@ from undegrade.models.scratch_finder import (
 )
 from undegrade.models.weights import UnsupportedWeightsError, read_tensors
 from undegrade.training.data import stream
+from undegrade.training.natural_lines import natural, twigs, whiskers, writing
 from undegrade.training.scratches import marks, scratched
 
 
@@ -43,15 +44,31 @@ def test_the_shipped_one_says_how_it_was_made():
 
 
 def test_a_sample_says_where_it_was_spoilt():
-    """A weight of 0 where a mark hardly shows, 3 on marks, and none on a third of the crops."""
+    """A weight of 0 where a mark hardly shows, 3 on marks, 8 on dust, and no marks on a third of
+    the crops."""
     clean = torch.zeros(3, 64, 64)
     sums = []
     for k in range(12):
         x, found, weight = scratched(clean, stream(0, k))
         assert torch.equal(x, scratched(clean, stream(0, k))[0]) and x.abs().max() <= 1
-        assert set(weight.unique().tolist()) <= {0.0, 1.0, 3.0}
-        assert torch.equal(weight == 3, found > 0) and found.amin() >= 0
+        assert set(weight.unique().tolist()) <= {0.0, 1.0, 3.0, 8.0}
+        assert torch.equal(weight >= 3, found > 0) and found.amin() >= 0
         sums.append(float(found.sum()))
     assert 3 < sum(total > 0 for total in sums) < 12
+    every = [kind for k in range(300) for kind in marks(stream(1, k))]
+    assert set(every) == {"streak", "dust", "hair", "crack"} and every.count("dust") > 400
     counts = [len(marks(stream(1, k))) for k in range(300)]
     assert 0.3 < sum(n == 0 for n in counts) / 300 < 0.45
+
+
+def test_twigs_writing_and_whiskers_belong_to_the_picture():
+    clean = torch.zeros(3, 96, 96)
+    shares = []
+    for k in range(12):
+        x = natural(clean, stream(3, k))
+        assert torch.equal(x, natural(clean, stream(3, k))) and x.abs().max() <= 1
+        shares.append(float((x != 0).any(0).float().mean()))
+    assert sum(shares) / 12 > 0.03 and max(shares) < 0.6
+    for lines in (twigs, writing, whiskers):
+        drawn = lines(stream(4, 0), 96)
+        assert len(drawn) > 1 and all(path.shape[1] == 2 and 0 < broad < 6 for path, broad in drawn)

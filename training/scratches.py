@@ -1,11 +1,13 @@
 """Trains the network that finds scratches.
 
-Scratches, dust and folds are drawn over crops of pictures, and the network learns where: per pixel,
-bright and dark ones apart. The pictures are drawn canvases or a folder of yours, whose own wires,
-hair and letters must not be marked; a third of the crops has no damage at all. Afterwards a crop
-may fade, tint, blur, grain and be saved as JPEG, as scans are.
+Scratches, hairs, dust and folds are drawn over crops of pictures, and the network learns where: per
+pixel, bright and dark ones apart. The pictures are drawn canvases or a folder of yours, whose own
+wires, hair and letters must not be marked; twigs, handwriting and whiskers are drawn into some of
+them first, and are no marks (`natural`). A third of the crops has no damage at all. Afterwards a
+crop may fade, tint, blur, grain and be saved as JPEG, as scans are.
 
-    loss = mean of w BCE(logit, mark),   w = 3 on marks, 1 elsewhere, 0 where a mark hardly shows
+    loss = mean of w BCE(logit, mark),   w = 3 on marks, 8 on dust, of which there are few pixels,
+                                         1 elsewhere, 0 where a mark hardly shows
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from ..pipelines.options import option
 from .command import command_line, read_options, samples_seen, write_weights
 from .data import SourceOptions, described, source, stream
 from .loop import Task, start, train
+from .natural_lines import FINER, natural
 
-FINER = 4  # times finer than a pixel is drawn
 VISIBLE, SEEN = 0.08, 0.03  # of black to white: what must be found, and what may be
-ON_MARKS = 3.0  # weight of a pixel of a mark
+ON_MARKS, ON_DUST = 3.0, 8.0  # weight of a pixel of a mark
+NATURAL = 0.4  # share of the crops with thin things of their own
 HARD = 0.25  # share of the marks that are drawn in whole pixels
 UNSEEN, HELD_OUT = 8, 32  # canvases and crops of the validation
 
@@ -64,10 +67,11 @@ class Scratched(Dataset):
 
 def scratched(clean: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """A crop with marks, where they are, and how much each pixel counts."""
-    x = aged(clean, rng)
-    spoilt = x.clone()
+    x = aged(natural(clean, rng) if rng.random() < NATURAL else clean, rng)
+    spoilt, dusty = x.clone(), torch.zeros(x.shape[-2:], dtype=torch.bool)
     for kind in marks(rng):
         cover = drawn(rng, x.shape[-1], kind) * rng.uniform(0.35, 1.0)
+        dusty |= (cover > 0) & (kind == "dust")
         bright = rng.random() < 0.7
         value = rng.uniform(0.45, 1.0) if bright else rng.uniform(-1.0, -0.6)
         paper = torch.from_numpy(value + rng.normal(0, 0.08, 3)).float().clamp(-1, 1)
@@ -75,7 +79,8 @@ def scratched(clean: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, 
     change = (spoilt - x).mean(0) / 2
     both = torch.stack([change, -change])
     found = (both > VISIBLE).float()
-    weight = torch.where((both > SEEN) & (both <= VISIBLE), 0.0, 1 + (ON_MARKS - 1) * found)
+    on = torch.where(dusty, ON_DUST, ON_MARKS)
+    weight = torch.where((both > SEEN) & (both <= VISIBLE), 0.0, 1 + (on - 1) * found)
     return scanned(spoilt, rng), found, weight
 
 
@@ -83,8 +88,8 @@ def marks(rng: np.random.Generator) -> list[str]:
     """What is drawn on one crop."""
     if rng.random() < 0.33:
         return []
-    kinds = ["streak"] * int(rng.poisson(1.8)) + ["dust"] * int(rng.poisson(1.2))
-    return kinds + ["crack"] * int(rng.poisson(0.25))
+    often = {"streak": 1.4, "dust": 3.0, "hair": 0.5, "crack": 0.25}
+    return [kind for kind, mean in often.items() for _ in range(int(rng.poisson(mean)))]
 
 
 def drawn(rng: np.random.Generator, side: int, kind: str) -> Tensor:
@@ -95,13 +100,15 @@ def drawn(rng: np.random.Generator, side: int, kind: str) -> Tensor:
     pen, at = ImageDraw.Draw(canvas), FINER * side * rng.uniform(0, 1, 2)
     broad = FINER * rng.uniform(0.8, 5.0) * rng.uniform(0.5, 1)
     if kind == "dust":
-        a, b = broad * rng.uniform(0.4, 1.2, 2)
+        a, b = FINER * rng.uniform(0.8, 4.5) * rng.uniform(0.75, 1.25, 2)
         pen.ellipse((at[0] - a, at[1] - b, at[0] + a, at[1] + b), 255)
     else:
         angle, bend = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.004)
-        wild = 0.01 if kind == "streak" else 0.12
+        wild = {"streak": 0.01, "crack": 0.12, "hair": 0.05}[kind]
         gaps, dark = rng.random() < 0.25, False
         length = int(rng.uniform(30, 250))
+        if kind == "hair":
+            length, broad, bend = length // 5 + 4, 0.5 * broad, rng.normal(0, 0.08)
         turns = angle + np.cumsum(bend + rng.normal(0, wild, length))
         path = at - FINER * np.stack([np.cos(turns), np.sin(turns)], 1).sum(0) * rng.random()
         path = path + FINER * np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1), 0)
