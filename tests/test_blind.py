@@ -137,7 +137,6 @@ def quick(monkeypatch):
     for name in ("COARSE", "FINE", "LAST"):
         few = replace(getattr(kernel_estimation, name), rounds=6)
         monkeypatch.setattr(kernel_estimation, name, few)
-    monkeypatch.setattr(kernel_estimation, "RETURNS", 1)
 
 
 def test_clipped_lights_and_what_they_reach_are_left_out():

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from test_blind import quick, shapes, walk  # noqa: F401  (a fixture)
 
-from undegrade.pipelines.blind.blur_estimate import agreements, work
+from undegrade.pipelines.blind.blur_estimate import work
 from undegrade.pipelines.blind.blur_options import BlurOptions
 from undegrade.pipelines.blind.gradient_posterior import GradientPosterior
+from undegrade.pipelines.blind.halves import agreements
 from undegrade.pipelines.blind.kernel_estimation import (
     FINE,
     LAST,
@@ -61,12 +62,14 @@ def test_the_kernels_step_minimises_misfit_and_spread():
     belief = posterior.expected(k, posterior.first(k), 1e-3)
     found = k
     for _ in range(20):
-        found = posterior.kernel(found, belief)
+        found = posterior.path(found, belief)
     spread = posterior.share * belief.c.sum()
 
     def cost(k):
-        e = posterior.filtered(belief.x, posterior.transfer(k)) - posterior.g
-        return float((e * posterior.weighted(e)).sum() + spread * k.square().sum())
+        otf = posterior.transfer(k) * posterior.pen
+        e = posterior.filtered(belief.x, otf) - posterior.g
+        drawn = torch.fft.irfft2(otf, s=posterior.size)
+        return float((e * posterior.weighted(e)).sum() + spread * drawn.square().sum())
 
     g = torch.Generator().manual_seed(3)
     for _ in range(10):
@@ -115,5 +118,21 @@ def test_steps_are_counted():
     count = []
     y = blurred(shapes(32), walk(5))
     pyramid = levels(y, 0 * y[:, :1], torch.ones_like(y[:, :1]), 7)
-    search(pyramid, 0.01, per_sample_noise([0]), Shape("Gaussian", 1.0), lambda: count.append(1))
+    search(pyramid, 0.01, per_sample_noise([0]), Shape("Gaussian", 1.0), lambda k: 0.0,
+           lambda: count.append(1))
     assert 0 < len(count) <= work(BlurOptions(kernel_size=7))
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_the_ends_that_one_is_taken_which_the_prior_finds_to_explain_most():
+    y = blurred(shapes(32), walk(5))
+    pyramid = levels(y, 0 * y[:, :1], torch.ones_like(y[:, :1]), 7)
+    ends = []
+
+    def unexplained(k):
+        ends.append(k)
+        return (0.5, 0.3, 0.4, 0.6)[len(ends) - 1]
+
+    found = search(pyramid, 0.01, per_sample_noise([0]), Shape("Gaussian", 1.0), unexplained,
+                   nothing)
+    assert len(ends) == 4 and torch.equal(found.kernel, ends[1]) and found.shape is None

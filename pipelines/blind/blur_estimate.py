@@ -10,8 +10,9 @@ picture explains less than without any is worth nothing, and what `doubts` speak
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,27 +25,28 @@ from ..photograph.noise_curve import LEAST, noise_of, slope
 from ..photograph.noise_level import estimate_noise_level
 from .blur_options import BlurOptions
 from .doubts import doubts, reach
+from .halves import AGAIN, agreements
 from .kernel_estimation import (
-    FINE,
+    KEPT,
     WINDOW,
     Found,
     Level,
-    annealed,
     levels,
     rounds,
     search,
 )
 from .kernel_kinds import REACH, nearest_shape
+from .kernel_update import point, pointed
 from .refining import refined
 from .seen import CLIPPED, bounded_blur, unreached
 from .sharp_picture import SIGMAS, drawn, explained
 from .spectrum import likeliest, spectrum_of
 
 LEAST_NOISE = 0.004  # rounding to 8 bits is 0.002, and no photograph is cleaner
+LEAST_LEFT = 1e-6  # of the gradients; a flat picture has none
 POINT = 0.85  # correlation with a single pixel from which a kernel is no blur
 ALIKE = 0.9  # correlation from which a kernel is called by the name of a shape
 DIFFERENT = 0.3  # agreement of halves below which the blur differs over the picture
-AGAIN = replace(FINE, rounds=12)  # from the whole's kernel to a half's
 SURE = 0.6  # confidence below which a kernel is doubtful
 RIGHT = ((0.8, 9), (SURE, 6), (0.0, 3))  # from this confidence on, of ten (`benchmarks/blind.py`)
 DOUBTED = 0.5  # confidence, at most, where something speaks against a kernel
@@ -107,7 +109,8 @@ def work(options: BlurOptions) -> int:
     """How often `estimate_blur` calls `tick` and the prior, at most."""
     any_kind = options.kind == "any"
     searched, refining = (rounds(options.kernel_size), options.refine) if any_kind else (0, 0)
-    return searched + 4 * AGAIN.rounds + (2 + refining) * len(SIGMAS)
+    judged = KEPT + 6 if any_kind else 2
+    return searched + 4 * AGAIN.rounds + (judged + refining) * len(SIGMAS)
 
 
 def estimate_blur(
@@ -129,12 +132,17 @@ def estimate_blur(
     rows, columns = busiest(y, seen, WINDOW)
     window = (..., rows, columns)
     pyramid = levels(y[window], clipped[window], seen[window], options.kernel_size)
-    found = found_blur(pyramid, options.kind, level, noise, tick)
+    finest = pyramid[-1]
+    noises = drawn(noise, finest.y)
+
+    def unexplained(kernel: Tensor) -> float:
+        return explained(prior, finest, kernel, level, noises)[0]
+
+    found = found_blur(pyramid, options.kind, level, noise, unexplained, tick)
     alike = min(agreements(found, level, tick))
     none, blurred = point(found.kernel), pointed(found.kernel) < POINT
-    finest, noises = pyramid[-1], drawn(noise, pyramid[-1].y)
-    without, _ = explained(prior, finest, none, level, noises)
-    rounds = options.refine if blurred and options.kind == "any" else 0
+    without = unexplained(none)
+    rounds = options.refine if blurred and found.shape is None else 0
     kernel, left = refined(prior, finest, found.kernel, level, noises, rounds)
     if not torch.equal(kernel, found.kernel):
         found = Found(kernel, finest)
@@ -159,10 +167,16 @@ def noise_of_blurred(y: Tensor) -> float:
 
 
 def found_blur(
-    pyramid: list[Level], kind: str, noise_level: float, noise: Noise, tick: Callable[[], None]
+    pyramid: list[Level],
+    kind: str,
+    noise_level: float,
+    noise: Noise,
+    unexplained: Callable[[Tensor], float],
+    tick: Callable[[], None],
 ) -> Found:
     """The likeliest shape of the kind that was asked for, of 'any' what `search` finds, unless the
-    spectrum finds a shape likelier than that: it has fewer numbers and explains more."""
+    spectrum finds a shape likelier than that, which has fewer numbers, and the prior's sharp
+    picture does not contradict it as much (the logarithm of what it leaves, another likelihood)."""
     finest = pyramid[-1]
     spectrum = spectrum_of(finest.y, noise_level)
     told = [likeliest(spectrum, k, finest.side) for k in (REACH if kind == "any" else (kind,))]
@@ -170,14 +184,13 @@ def found_blur(
     simple = Found(shape.kernel(finest.side).to(finest.y), finest, shape)
     if kind != "any":
         return simple
-    found = search(pyramid, noise_level, noise, shape, tick)
-    likelier = spectrum.likelihood(simple.kernel) >= spectrum.likelihood(found.kernel)
-    return simple if likelier else found
-
-
-def pointed(kernel: Tensor) -> float:
-    """The correlation of a kernel with a single pixel."""
-    return float(kernel.max() / kernel.norm())
+    found = search(pyramid, noise_level, noise, shape, unexplained, tick)
+    likelier = spectrum.likelihood(simple.kernel) - spectrum.likelihood(found.kernel)
+    if likelier < 0:
+        return found
+    left, less = (max(unexplained(k), LEAST_LEFT) for k in (simple.kernel, found.kernel))
+    contradicted = math.log(left / less)
+    return simple if contradicted <= likelier else found
 
 
 def check_size(y: Tensor, side: int, least: int) -> None:
@@ -212,39 +225,3 @@ def named(found: Found) -> str:
         return f"about {shape}"
     height, width = reach(k)
     return f"an irregular path, {width} x {height} px"
-
-
-def agreements(found: Found, noise_level: float, tick: Callable[[], None]) -> list[float]:
-    """How well the kernel of one half of the picture explains the other half, for left and right
-    and for above and below: 1 as well as its own does, 0 no better than no kernel.
-
-    Each half looks for its kernel by itself, from the whole's, and surprises are compared. The
-    half that knows better is asked: the other may be empty, or full of clipped lights.
-    """
-    level, (height, width) = found.level, found.level.y.shape[-2:]
-    variance, none = level.variance(noise_level), point(found.kernel)
-    alike = []
-    for d, size in ((-1, width), (-2, height)):
-        halves = [cut(level, d, size - size // 2, start) for start in (0, size // 2)]
-        kernels = [annealed(half.posterior(), found.kernel, variance, AGAIN, tick)
-                   for half in halves]
-        explained = []
-        for half, own, other in zip(halves, kernels, kernels[::-1], strict=True):
-            judge = half.posterior(white=True)
-            best, crossed, worst = (judge.surprise(k, variance) for k in (own, other, none))
-            explained.append(1 - (crossed - best) / max(worst - best, 1e-6))
-        alike.append(min(max(max(explained), 0.0), 1.0))
-    return alike
-
-
-def cut(level: Level, d: int, size: int, start: int) -> Level:
-    """A part of a level along one dimension."""
-    y, clipped, seen = (m.narrow(d, start, size) for m in (level.y, level.clipped, level.seen))
-    return replace(level, y=y, clipped=clipped, seen=seen)
-
-
-def point(k: Tensor) -> Tensor:
-    """No blur, as large as k."""
-    none = torch.zeros_like(k)
-    none[k.shape[0] // 2, k.shape[1] // 2] = 1
-    return none

@@ -36,8 +36,9 @@ class BlurOptions(Options):
     )
     refine: int = option(
         4,
-        "How often the kernel is refined by a picture that the prior restores with it, at most; a "
-        "round is kept only where it explains the picture better. 0 leaves what the search found.",
+        "How often the kernel is refined by a picture that the prior restores with it, at most. A "
+        "round is kept where it explains the picture better; of a path that was searched the first "
+        "two unless they explain clearly less. 0 leaves what the search found.",
         min=0,
         max=20,
     )

@@ -10,14 +10,17 @@ deconvolution", JMLR 2014).
 
     E:  (K^T m K / s^2 + 1 / v) x = K^T g / s^2,   c = 1 / (d / s^2 + 1 / v),   d = K^2 1
         v = x^2 + c
-    M:  k = argmin over k >= 0 of |m (k * x - g)|^2 + sum(c) |k|^2
+    M:  k = P q,  q = argmin over q >= 0 of |m (P q * x - g)|^2 + sum(c) |P q|^2
 
-The variance c in M is what keeps the kernel from shrinking to a point.
+The variance c in M is what keeps the kernel from shrinking to a point. P is a pen: a lens, a pixel
+and a hand that never stands still draw no path q thinner than that, and without it the rounds
+break a faint path up into dots.
 
 | here            | meaning                                                                    |
 |-----------------|----------------------------------------------------------------------------|
 | g, x            | gradient fields, (1, 2, h, w) on a canvas with room for the kernel         |
 | k, K            | kernel, (side, side) of sum 1, and the convolution with it                 |
+| q, P            | path, as large as the kernel, and `PEN`                                    |
 | m               | 1 where a gradient was seen, (1, 1, h, w)                                  |
 | c, v            | posterior and prior variance of each x                                     |
 | variance        | s^2, of the noise in g                                                     |
@@ -39,7 +42,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators.framing import fast_size, wrapped
-from .kernel_update import gradients, luminance
+from .kernel_update import PEN, gradients, luminance
 
 SOFT = 0.3  # "a little", of |D|^2, which goes from 0 to 4
 SOLVES = 8  # conjugate gradient steps
@@ -82,6 +85,7 @@ class GradientPosterior:
         room = (r, self.size[1] - width - r, r, self.size[0] - height - r)
         self.m = F.pad(seen.to(both), room)
         self.g = F.pad(both, room) * self.m
+        self.pen = self.transfer(PEN.to(both)).real
         self.share = height * width / (self.size[0] * self.size[1])
         self.count = float(2 * self.m.sum())
         self.energy = float(self.g.square().sum()) / max(self.count, 1)
@@ -148,12 +152,12 @@ class GradientPosterior:
         mean = both / (self.size[0] * self.size[1])
         return seen / k.square().sum() * mean[..., None, None]
 
-    def kernel(self, k: Tensor, belief: Belief) -> Tensor:
-        """The M-step from the start k, by FISTA; k itself where nothing is seen."""
-        spectrum, r = torch.fft.rfft2(belief.x), self.side // 2
+    def path(self, k: Tensor, belief: Belief) -> Tensor:
+        """The M-step from the path k of a kernel, by FISTA; k itself where nothing is seen."""
+        spectrum, r = torch.fft.rfft2(belief.x) * self.pen, self.side // 2
         total = self.share * belief.c.sum((-2, -1), keepdim=True)
         flat = spectrum.real.new_ones(spectrum.shape) if self.weight is None else self.weight
-        spread = (total * flat).sum((0, 1))
+        spread = (total * flat).sum((0, 1)) * self.pen.square()
 
         def square(spectrum: Tensor) -> Tensor:
             kernel = torch.roll(torch.fft.irfft2(spectrum, s=self.size), (r, r), (0, 1))

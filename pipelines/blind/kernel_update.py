@@ -17,6 +17,7 @@ averages over sharp pictures (`gradient_posterior`); this is for one that is at 
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 
@@ -24,11 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..operators.framing import fast_size
+from ..operators.blur import gaussian_weights
+from ..operators.framing import fast_size, wrapped
 from ..operators.jpeg_blocks import COLOURS
 
+UNPENNED = 20  # steps from a kernel to its path
 POWER_STEPS = 8  # for the largest eigenvalue, from a fixed start
 MARGIN = 1.1  # above what they found
+PEN = torch.outer(*2 * [gaussian_weights(0.45).float()])  # no path is thinner
 LUMINANCE_NOISE = math.hypot(*COLOURS[0])  # of noise 1 in each colour
 
 
@@ -63,6 +67,12 @@ class GradientFit:
         inside = inner(self.height, self.width, self.side // 2).to(sharp)
         self.m = inside if self.seen is None else inside * self.seen
         self.spectrum = torch.fft.rfft2(sharp, s=self.size)
+
+    def of_paths(self) -> GradientFit:
+        """The same problem for the path of a kernel (`penned`)."""
+        fit = copy.copy(self)
+        fit.spectrum = self.spectrum * torch.fft.rfft2(wrapped(PEN.to(self.x), self.size))
+        return fit
 
     def blur(self, k: Tensor) -> Tensor:
         """m (k * grad x), (1, 2, H - 1, W - 1)."""
@@ -114,6 +124,21 @@ def kernel_of(fit: GradientFit, k: Tensor, weight: float, iterations: int) -> Te
     return now / now.sum() if float(now.sum()) > 0 else k
 
 
+def penned(path: Tensor) -> Tensor:
+    """The kernel that PEN draws along a path, both (side, side) of sum 1."""
+    k = F.conv2d(path[None, None], PEN.to(path)[None, None], padding=PEN.shape[0] // 2)[0, 0]
+    return k / k.sum()
+
+
+def path_of(k: Tensor) -> Tensor:
+    """The path whose `penned` is nearest to k, by Richardson and Lucy's steps."""
+    path = k
+    for _ in range(UNPENNED):
+        path = path * penned(k / penned(path).clamp(min=1e-9))
+        path = path / path.sum()
+    return path
+
+
 def tidied(k: Tensor, threshold: float, least: float) -> Tensor:
     """k without values below threshold times its largest and without islands that hold less than
     `least` of it; sum 1."""
@@ -163,3 +188,15 @@ def correlation(a: Tensor, b: Tensor) -> float:
     product = torch.fft.rfft2(a, s=(n, n)) * torch.fft.rfft2(b, s=(n, n)).conj()
     largest = torch.fft.irfft2(product, s=(n, n)).max()
     return float(largest / (a.norm() * b.norm()).clamp(min=1e-12))
+
+
+def pointed(kernel: Tensor) -> float:
+    """The correlation of a kernel with a single pixel."""
+    return float(kernel.max() / kernel.norm())
+
+
+def point(k: Tensor) -> Tensor:
+    """No blur, as large as k."""
+    none = torch.zeros_like(k)
+    none[k.shape[0] // 2, k.shape[1] // 2] = 1
+    return none

@@ -8,7 +8,13 @@ from every_node import small_inputs
 from node_calls import call, inputs_of
 
 from undegrade import NODE_CLASS_MAPPINGS
-from undegrade.pipelines.blind import blur_estimate, gradient_posterior, kernel_estimation, spectrum
+from undegrade.pipelines.blind import (
+    blur_estimate,
+    gradient_posterior,
+    halves,
+    kernel_estimation,
+    spectrum,
+)
 from undegrade.pipelines.blind.gradient_posterior import GradientPosterior
 
 PICTURES = ("IMAGE", "MASK", "LATENT")
@@ -21,8 +27,8 @@ def short_search(monkeypatch):
     for name in ("COARSE", "FINE", "LAST"):
         few = replace(getattr(kernel_estimation, name), rounds=3)
         monkeypatch.setattr(kernel_estimation, name, few)
-    monkeypatch.setattr(blur_estimate, "AGAIN", replace(blur_estimate.AGAIN, rounds=3))
-    monkeypatch.setattr(kernel_estimation, "RETURNS", 1)
+    for module in (blur_estimate, halves):
+        monkeypatch.setattr(module, "AGAIN", replace(halves.AGAIN, rounds=3))
     monkeypatch.setattr(gradient_posterior, "DESCENTS", 2)
     for steps in (GradientPosterior.expected, GradientPosterior.surprise):
         monkeypatch.setattr(steps, "__defaults__", (2,))
