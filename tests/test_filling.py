@@ -1,13 +1,17 @@
 """A hole is filled with patches of the same picture, and nothing else changes."""
 
+import sys
+from collections import Counter
+
 import pytest
 import torch
 import torch.nn.functional as F
 from node_calls import call, photo
 from skimage.data import grass
 
+from undegrade.nodes.comfyui import host
 from undegrade.nodes.photograph import retouching
-from undegrade.pipelines.photograph import exemplars
+from undegrade.pipelines.photograph import exemplars, nearest_patches, votes
 from undegrade.pipelines.photograph.bands import bands
 from undegrade.pipelines.photograph.exemplars import FillOptions, completed, pyramid
 from undegrade.pipelines.photograph.nearest_patches import (
@@ -211,3 +215,34 @@ def test_the_coarsest_level_sees_around_the_hole():
     levels = pyramid(torch.zeros(1, 3, 320, 320), at, torch.ones_like(at), 7)
     assert [len(level.hole) for level in levels] == [320, 160, 80, 40, 20]
     assert all((level.known & level.hole).sum() == 0 for level in levels)
+
+
+class StoppedError(Exception):
+    """Stands for ComfyUI's interrupt."""
+
+
+@pytest.mark.parametrize("pairs", [exemplars.PAIRS, 0], ids=["all compared", "searched"])
+def test_a_large_hole_can_be_stopped_within_every_part_of_the_work(monkeypatch, pairs):
+    """Of 2000 x 2000 hidden pixels a single pass takes a minute."""
+    monkeypatch.setattr(exemplars, "PAIRS", pairs)
+    for module in (nearest_patches, votes):
+        monkeypatch.setattr(module, "CHUNK", 64)  # pixels
+    asked, ends_in = [], set()
+
+    def interrupted():
+        asked.append(sys._getframe(1).f_code.co_name)
+        if asked[-1] in ends_in:
+            raise StoppedError
+
+    monkeypatch.setattr(host, "check_interrupted", interrupted)
+    image, mask = photo(48, 48) ** 2, hole(48, 48, 16, 16, 32, 32)
+    fill(image, mask, passes=1)
+    calls = Counter(asked)
+    parts = {"vote", "copies", "even", "solved", "nearest_of_all" if pairs else "distance"}
+    assert all(calls[part] >= 4 for part in parts)
+    for part in parts:
+        ends_in.add(part)
+        with pytest.raises(StoppedError):
+            fill(image, mask, passes=1)
+        ends_in.clear()
+        assert asked[-1] == part

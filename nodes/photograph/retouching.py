@@ -103,7 +103,8 @@ class FillFromSurroundings:
         for b, hole in enumerate(holes):
             if hole.any():
                 there = usable[b].to(pixels.device)
-                for share, picture in completed(pixels[b : b + 1], hole, there, chosen, seed + b):
+                one, stop = pixels[b : b + 1], host.check_interrupted
+                for share, picture in completed(one, hole, there, chosen, seed + b, stop):
                     progress.advance(100 * b + int(100 * share) - progress.value)
                     progress.show(partial(to_preview, picture))
                 pixels[b] = picture[0]

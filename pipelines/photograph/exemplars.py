@@ -30,7 +30,7 @@ Where we depart, and why:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -80,18 +80,20 @@ class FillOptions(Options):
 
 
 def completed(
-    image: Tensor, hole: Tensor, usable: Tensor, options: FillOptions, seed: int
+    image: Tensor, hole: Tensor, usable: Tensor, options: FillOptions, seed: int,
+    tick: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[float, Tensor]]:
     """The share of the work that is done, in (0, 1], and the picture so far; the last is the
     result.
 
     image: (1, 3, H, W) in [-1, 1]; hole: (H, W) bool, with some of it True; usable: (H, W) bool,
-    what may be copied. Looked at is only what lies around the hole, see `surroundings`.
+    what may be copied. Looked at is only what lies around the hole, see `surroundings`. tick: is
+    called before every chunk of work, and may raise to end it.
     Raises `ValueError` where fewer than `LEAST` known patches are left.
     """
     window = (..., *surroundings(hole, options.patch))
     part, inside = image[window], hole[window]
-    levels = pyramid(part, inside, usable[window], options.patch)
+    levels = pyramid(part, inside, usable[window], options.patch, tick)
     generator, canvas, shown = torch.Generator().manual_seed(seed % 2**64), None, image.clone()
     for level, finer in reversed(list(enumerate(levels))):
         if canvas is None:
@@ -108,7 +110,7 @@ def completed(
                 shown[window] = canvas.pixels[..., :3].movedim(-1, 0)
             yield share, shown
     result = image.clone()
-    result[window] = even(part, inside, copies(canvas, source, best))
+    result[window] = even(part, inside, copies(canvas, source, best), tick)
     yield 1.0, result
 
 
@@ -121,7 +123,10 @@ def surroundings(hole: Tensor, patch: int) -> tuple[slice, slice]:
     return top, left
 
 
-def pyramid(image: Tensor, hole: Tensor, usable: Tensor, patch: int) -> list[Canvas]:
+def pyramid(
+    image: Tensor, hole: Tensor, usable: Tensor, patch: int,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Canvas]:
     """Canvases of half the size each, down to where no patch lies wholly inside of the hole.
 
     Raises `ValueError` where fewer than `LEAST` patches can be copied.
@@ -142,7 +147,7 @@ def pyramid(image: Tensor, hole: Tensor, usable: Tensor, patch: int) -> list[Can
         if found:
             x = reduced(x, found[-1].hole)
         pixels = x[0].movedim(0, -1).contiguous()
-        found.append(Canvas(pixels, at, middles(at, barred, patch), patch))
+        found.append(Canvas(pixels, at, middles(at, barred, patch), patch, tick))
     return found
 
 

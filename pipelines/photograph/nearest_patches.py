@@ -18,6 +18,7 @@ same time from what their neighbours had, so that a pass is a few calls for any 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -35,13 +36,15 @@ class Canvas:
 
     pixels: (H, W, C), changed in place as the hole fills; hole: (H, W) bool; known: (H, W) bool,
     the middles of patches that may be copied. `centres`, (N,): middles of those that touch the
-    hole; `row_of`, (H W,): which of the N a pixel is, or -1.
+    hole; `row_of`, (H W,): which of the N a pixel is, or -1. `tick` is called before every chunk of
+    work, and may raise to end it.
     """
 
     pixels: Tensor
     hole: Tensor
     known: Tensor
     patch: int
+    tick: Callable[[], None] = lambda: None
     centres: Tensor = field(init=False)
     row_of: Tensor = field(init=False)
 
@@ -63,11 +66,11 @@ class Canvas:
 
     def distance(self, at: Tensor, source: Tensor) -> Tensor:
         """(N,): how far the patches at two times N pixels differ; inf where none may be copied."""
-        far = [
-            (patches(self.pixels, self.patch, a) - patches(self.pixels, self.patch, s))
-            .square().sum((1, 2))
-            for a, s in zip(at.split(CHUNK), source.split(CHUNK), strict=True)
-        ]  # fmt: skip
+        far = []
+        for a, s in zip(at.split(CHUNK), source.split(CHUNK), strict=True):
+            self.tick()
+            apart = patches(self.pixels, self.patch, a) - patches(self.pixels, self.patch, s)
+            far.append(apart.square().sum((1, 2)))
         return torch.cat(far).where(self.known.flatten()[source], torch.inf)
 
 
@@ -103,6 +106,7 @@ def nearest_of_all(
     s = patches(canvas.pixels, p, known).flatten(1)
     power, found = s.square(), []
     for part in at.split(max(1, 2**24 // len(known))):
+        canvas.tick()
         t = patches(canvas.pixels, p, part).flatten(1)
         if weight is None:
             far = power.sum(1) - 2 * t @ s.mT

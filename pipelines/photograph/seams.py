@@ -20,6 +20,8 @@ mixed by exp(-(m / APART)^2), m the most by which the two copies disagree about 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -28,11 +30,13 @@ EXACT = 2e-5  # of [-1, 1], root mean square of what is left of the equations
 LOOK = 20  # iterations between two looks at that
 
 
-def even(image: Tensor, hole: Tensor, copied: Tensor) -> Tensor:
+def even(
+    image: Tensor, hole: Tensor, copied: Tensor, tick: Callable[[], None] = lambda: None
+) -> Tensor:
     """The picture with its hole filled by copies, without their seams.
 
     image: (1, 3, H, W) in [-1, 1]; hole: (H, W) bool; copied: (H W,), the number of the known pixel
-    that each is a copy of, its own outside of the hole.
+    that each is a copy of, its own outside of the hole; `tick` is called before every iteration.
     """
     height, width = hole.shape
     known = image[0].flatten(1).mT.contiguous()
@@ -41,6 +45,7 @@ def even(image: Tensor, hole: Tensor, copied: Tensor) -> Tensor:
     row_of[at] = torch.arange(len(at), device=at.device)
     right_side, degree, beside = torch.zeros_like(known[at]), torch.zeros_like(known[at, :1]), []
     for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        tick()
         y, x = at // width + down, at % width + right
         inside = ((y >= 0) & (y < height) & (x >= 0) & (x < width))[:, None]
         q = torch.where(inside[:, 0], y * width + x, at)
@@ -49,7 +54,7 @@ def even(image: Tensor, hole: Tensor, copied: Tensor) -> Tensor:
         right_side += (wanted + fixed).where(inside, 0)
         degree += inside
         beside.append(row_of[q].where(inside[:, 0], len(at)))
-    v = solved(right_side, degree, beside, known[copied[at]], 2 * sum(hole.shape))
+    v = solved(right_side, degree, beside, known[copied[at]], 2 * sum(hole.shape), tick)
     known[at] = v
     return known.mT.reshape(image.shape)
 
@@ -81,7 +86,12 @@ def shifted(at: Tensor, down: int, right: int, hole: Tensor) -> tuple[Tensor, Te
 
 
 def solved(
-    right_side: Tensor, degree: Tensor, beside: list[Tensor], v: Tensor, most: int
+    right_side: Tensor,
+    degree: Tensor,
+    beside: list[Tensor],
+    v: Tensor,
+    most: int,
+    tick: Callable[[], None],
 ) -> Tensor:
     """(n, 3): v with degree v - sum of its neighbours = right_side, by conjugate gradients.
 
@@ -96,6 +106,7 @@ def solved(
     z = r / degree
     d, power = z, (r * z).sum(0)
     for k in range(most):
+        tick()
         if k % LOOK == 0 and bool((power < EXACT**2 * len(v)).all()):
             break
         step = applied(d)

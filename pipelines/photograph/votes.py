@@ -21,6 +21,7 @@ def vote(canvas: Canvas, source: Tensor, best: Tensor) -> None:
     inside = canvas.hole.flatten().nonzero()[:, 0]
     rim, filled = INWARD ** -depth(canvas.hole).flatten()[canvas.centres], []
     for part in inside.split(CHUNK):
+        canvas.tick()
         rows, offsets = over(canvas, part)
         there = rows >= 0
         far = best[rows.clamp_min(0)].where(there, 0)
@@ -40,6 +41,7 @@ def copies(canvas: Canvas, source: Tensor, best: Tensor) -> Tensor:
     over it has there, itself elsewhere."""
     found = torch.arange(canvas.hole.numel(), device=source.device)
     for part in canvas.hole.flatten().nonzero()[:, 0].split(CHUNK):
+        canvas.tick()
         rows, offsets = over(canvas, part)
         far = best[rows.clamp_min(0)].where(rows >= 0, torch.inf)
         k = far.argmin(0)
