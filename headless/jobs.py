@@ -84,6 +84,9 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     expect_format(output)
     if output.suffix.lower() not in KINDS or output.is_dir():
         output = unused(output / f"{picture.stem}_{job.word}{ending}")
+    if options.mask_out and options.mask_out.resolve() == output.resolve():
+        raise WorkflowError(f"--mask-out {options.mask_out}: the restored picture is written "
+                            "there; choose another name.")
     folders = Folders(output.parent)
     write_to(folders, output, options.format)
     it = document(around(job, mask=bool(options.mask)), pack.catalog(folders))
@@ -111,10 +114,14 @@ def _check_masks(options: argparse.Namespace) -> None:
         if path.suffix.lower() != ".png":
             raise WorkflowError(f"--mask-out {path}: a mask is written as PNG; name a file that "
                                 "ends in .png.")
-        if path.exists() or not path.parent.is_dir():
+        try:  # now, rather than find out when all is done
+            path.touch(exist_ok=False)
+            path.unlink()
+        except OSError as error:
             why = ("there is a file of that name; choose another name or delete it"
-                   if path.exists() else f"there is no folder {path.parent}")
-            raise WorkflowError(f"--mask-out {path}: cannot write there: {why}.")
+                   if isinstance(error, FileExistsError) else f"there is no folder {path.parent}"
+                   if isinstance(error, FileNotFoundError) else error.strerror)
+            raise WorkflowError(f"--mask-out {path}: cannot write there: {why}.") from error
 
 
 def _run(options: argparse.Namespace, pack: Pack) -> int:
@@ -151,7 +158,7 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
             hidden = int((made[MASK][0][0] > 0).sum()) if job.mask else 0
             said = job.cost.said(_pixels(plan, made), hidden)
             sys.stderr.write(f"{options.picture}: {said}.\n")
-        against = job.nothing[kinds[target]](made[target]) if target in asked else ""
+        against = _against(options, target, kinds[target], made[target])
         if against and not options.force:
             return _nothing(options.picture, _in_options(job, against))
     if _same(made[LOAD][0][0], made[last][plan.graph.nodes[SAVE].links["images"].slot][0]):
@@ -172,6 +179,14 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
         _compare(options.picture, report.saved[0], path, marked)
         sys.stdout.write(f"before and after: {path}\n")
     return DONE
+
+
+def _against(options: argparse.Namespace, node: str, kind: str, outputs: list[list]) -> str:
+    """What a node's outputs say against going on, or nothing."""
+    if node == MASK and not outputs[0][0].any():
+        return f"nothing in {options.mask} is white, and white is what is filled in"
+    said = options.job.nothing.get(kind)
+    return said(outputs) if said else ""
 
 
 def _pixels(plan: Plan, made: dict[str, list[list]]) -> int:

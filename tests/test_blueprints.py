@@ -137,9 +137,25 @@ def test_a_mask_that_was_found_is_written_corrected_and_taken(tmp_path, capsys):
         assert done.getpixel((30, 31)) == (250, 250, 250), "it was not marked by hand"
     for given, said in [([*mine, "--kind", "dark"], "leave --kind out, or --mask"),
                         (["--mask-out", mask], "there is a file of that name"),
-                        (["--mask-out", str(tmp_path / "m.jpg")], "ends in .png")]:
+                        (["--mask-out", str(tmp_path / "m.jpg")], "ends in .png"),
+                        (["--mask-out", f"{tmp_path}/{'m' * 300}.png"], "File name too long"),
+                        (["--mask-out", str(tmp_path / "none" / "m.png")], "there is no folder"),
+                        (["--mask-out", str(tmp_path / "scan_restored_2.png")],
+                         "the restored picture is written there"),
+                        (["--mask-out", f"{tmp_path}/b.png", "--output", f"{tmp_path}/b.png"],
+                         "the restored picture is written there")]:
         assert main(["restore-old", picture, *given, *quick]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["remove", "restore-old"])
+def test_of_a_mask_without_white_is_said_that_it_is(name, tmp_path, capsys):
+    picture, mask = tmp_path / "scan.png", tmp_path / "mask.png"
+    Image.new("RGB", (40, 32), (90, 90, 90)).save(picture)
+    Image.new("RGBA", (40, 32), (0, 0, 255, 0)).save(mask)
+    assert main([name, str(picture), "--mask", str(mask), "--quiet"]) == 0
+    said = f"{picture}: nothing in {mask} is white, and white is what is filled in; nothing was"
+    assert capsys.readouterr().out == f"{said} written.\n"
 
 
 def test_what_fails_names_the_commands_options(tmp_path, capsys):
