@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import Crop, NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
@@ -16,6 +17,7 @@ from undegrade.pipelines.operators.jpeg import JPEG
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur, StraightMotionBlur
 from undegrade.pipelines.operators.nonlinear_blur import NonlinearBlur
 from undegrade.pipelines.operators.phase_retrieval import PhaseRetrieval
+from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 PICTURE = torch.zeros(2, 3, 12, 10)
 GREY = torch.zeros(2, 1, 12, 10)
@@ -73,6 +75,11 @@ REFUSED_WHEN_USED = {
         PICTURE,
         "radius 10 cannot reflect an image of 10x12 pixels; choose the border 'replicate'",
     ),
+    "Gaussian's too far": (
+        GaussianBlur("reflect", std=3.0),
+        PICTURE,
+        "radius 12 cannot reflect an image of 10x12 pixels; choose the border 'replicate'",
+    ),
     "canvas below the crop": (Crop(12, 11), PICTURE, "10x12 pixels; it must be 11x12"),
     "grey JPEG": (JPEG(), GREY, "got 1 channels; give RGB"),
     "three axes": (HDRClip(), PICTURE[0], r"shape \(3, 12, 10\); give \(B, C, H, W\)"),
@@ -94,6 +101,23 @@ def test_refused_when_used(case):
         operator(x)
     with pytest.raises(ValueError, match=sentence):
         operator.vjp(x)
+
+
+SEPARABLE = [case for case in REFUSED_WHEN_USED.values() if "separable" in case[0].structure]
+
+
+@pytest.mark.parametrize("case", SEPARABLE, ids=lambda case: type(case[0]).__name__)
+def test_matrices_refuse_what_the_operator_does(case):
+    operator, x, sentence = case
+    chain, update = Compose((NearestUpsample(1), operator)), ConjugateGradient()
+    for use in (
+        lambda: operator.matrices(*x.shape[-2:]),
+        lambda: chain(x),
+        lambda: chain.vjp(x),
+        lambda: update(x, 1.0, Measurement(x, operator, 0.1)),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            use()
 
 
 def test_other_refusals():

@@ -55,17 +55,22 @@ class Crop(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H', W') -> (B, C, height, width). Raises `ValueError` for a smaller canvas."""
-        if x.shape[-2] < self.height or x.shape[-1] < self.width:
-            raise ValueError(
-                f"The canvas is {x.shape[-1]}x{x.shape[-2]} pixels; it must be "
-                f"{self.width}x{self.height} or larger to be cropped to the picture."
-            )
+        self._check_size(*x.shape[-2:])
         return x[..., : self.height, : self.width]
 
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """The first rows of the identity."""
+        self._check_size(height, width)
         rows, columns = (torch.eye(n, dtype=torch.float64) for n in (height, width))
         return rows[: self.height], columns[: self.width]
+
+    def _check_size(self, height: int, width: int) -> None:
+        """Raise `ValueError` for a canvas that is smaller than the window."""
+        if height < self.height or width < self.width:
+            raise ValueError(
+                f"The canvas is {width}x{height} pixels; it must be {self.width}x{self.height} or "
+                "larger to be cropped to the picture."
+            )
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:

@@ -59,12 +59,16 @@ class Downscale(Options, Operator):
         """(B, C, H, W) -> (B, C, H / f, W / f), rounded. Raises `ValueError` for H or W below
         f."""
         height, width = x.shape[-2:]
+        self._check_size(height, width)
+        return self._axis(width, x).on_columns(self._axis(height, x).on_rows(x))
+
+    def _check_size(self, height: int, width: int) -> None:
+        """Raise `ValueError` for H or W below f."""
         if min(height, width) < nearest(self.factor):
             raise ValueError(
                 f"The image is {width}x{height} pixels, too small to reduce {self.factor:g} times; "
                 "choose a larger picture or a smaller factor."
             )
-        return self._axis(width, x).on_columns(self._axis(height, x).on_rows(x))
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """(A x, u -> D_h^T u D_w), by the transposed matrices' own blocks."""
@@ -103,6 +107,7 @@ class Downscale(Options, Operator):
 
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """D_h and D_w."""
+        self._check_size(height, width)
         return self._reduction(height), self._reduction(width)
 
 

@@ -11,6 +11,7 @@ from undegrade.models.prior import PriorSpec
 from undegrade.nodes.comfyui.wall import repeatable
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
+from undegrade.pipelines.operators.blur import GaussianBlur
 from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.gradient import LikelihoodGradient
@@ -65,6 +66,13 @@ def test_an_operator_and_its_derivatives(name, card):
         results.append(made)
     for a, b in zip(*results, strict=True):
         assert close(a, b)
+
+
+def test_a_gaussian_is_reflected_no_further_than_on_the_cpu(card):
+    operator, x = GaussianBlur("reflect", std=3.0), torch.zeros(1, 3, 12, 10, device=card)
+    for use in (operator, operator.vjp):
+        with pytest.raises(ValueError, match="radius 12 cannot reflect an image of 10x12 pixels"):
+            use(x)
 
 
 def updated(name, update, device):
