@@ -78,6 +78,10 @@ def test_grey_stays_grey_unless_it_was_given_colours(run, mode, ending):
     tinted = torch.from_numpy(np.stack([levels / 65535] * 3, -1)).float()
     for more, channels in ((0.005, 1), (0.05, 3)):  # what a network leaves, and a colour
         assert _without_colours(tinted + torch.tensor([more, 0, 0])).shape[-1] == channels
+    marked = tinted.repeat(40, 40, 1)
+    marked[70:74, 100:106] = torch.tensor([0.8, 0.1, 0.1])  # a stamp from another file
+    assert (marked.amax(-1) - marked.amin(-1)).mean() < 1 / 255
+    assert torch.equal(_without_colours(marked), marked)
 
 
 def test_a_format_that_is_not_written_is_no_folder(run):

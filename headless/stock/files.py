@@ -16,6 +16,7 @@ from .writing import writer
 CHANNELS = ("alpha", "red", "green", "blue")
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
 FAINT = 2 / 255  # between the channels, in the mean: what a network leaves of colour in grey
+MARK = 32 / 255  # and anywhere: a small coloured mark is little in the mean
 STEP = 1e-3  # of a level of 8 bits; between two levels, there are more bits
 NO_MASK = (64, 64)  # the size of the empty mask of a picture without alpha
 
@@ -215,7 +216,8 @@ def _mask(frame: Frame, size: tuple[int, int]) -> Tensor:
 
 def _without_colours(image: Tensor) -> Tensor:
     """A picture (H, W, C) as (H, W, 1), where its three channels are alike."""
-    if image.shape[-1] != 3 or (image.amax(-1) - image.amin(-1)).mean() > FAINT:
+    apart = image.amax(-1) - image.amin(-1)
+    if image.shape[-1] != 3 or apart.mean() > FAINT or apart.max() > MARK:
         return image
     return image.double().mean(-1, keepdim=True).float()  # of three equal ones it is each
 
