@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as modules
 
 from .codec import Codec, Identity
 from .prior import ErrorCurve, PriorSpec
@@ -53,10 +54,15 @@ class Block(nn.Module):
 
     @property
     def plain(self) -> bool:
-        """Whether nobody waits for its layers to be called."""
-        return not any(
-            layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
-            for layer in (self, self.a, self.e)
+        """Whether its layers are torch's own, as they were made, and nobody waits for a call of
+        them: what stands in a layer's place (LoRA) may do more than its weights say."""
+        a, e = self.a, self.e
+        torchs_own = type(a) is nn.Conv2d and type(e) is nn.Linear and a.padding_mode == "zeros"
+        return torchs_own and not any(
+            layer._forward_hooks
+            or layer._forward_pre_hooks
+            or {"forward", "_conv_forward"} & vars(layer).keys()
+            for layer in (self, a, e)
         )
 
 
@@ -124,7 +130,7 @@ class PixelNetwork(nn.Module):
         long as a large one, and without a derivative, all blocks' embeddings are made at once."""
         blocks = [block for part in (*self.enc, *self.dec) for block in part]  # type: ignore
         each = emb.device.type == "cpu" or torch.is_grad_enabled()
-        if each or not all(block.plain for block in blocks):
+        if each or modules._has_any_global_hook() or not all(block.plain for block in blocks):
             return lambda block, x: block(x, emb)
         known = dict(zip(blocks, modulations(blocks, emb), strict=True))
         return lambda block, x: block.modulated(x, *known[block])

@@ -174,3 +174,68 @@ def test_embeddings_that_are_made_at_once_change_rounding_alone(draw):
         one_by_one = network(*there).cpu()
     assert called == [1] and not torch.equal(found, one_by_one)
     assert (found - one_by_one).abs().max() < 1e-6 * one_by_one.abs().max()
+
+
+class Adapted(nn.Module):
+    """A layer with LoRA, as PEFT makes one: its weight and bias are the layer's own."""
+
+    weight = property(lambda self: self.layer.weight)
+    bias = property(lambda self: self.layer.bias)
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return 1.5 * self.layer(x)
+
+
+class Louder(nn.Linear):
+    def forward(self, x):
+        return 1.5 * super().forward(x)
+
+
+def adapted(name):
+    return lambda block: setattr(block, name, Adapted(getattr(block, name)))
+
+
+def repeated(block):
+    """As nodes for pictures that repeat without a seam change convolutions."""
+    block.a.padding_mode, block.a._reversed_padding_repeated_twice = "circular", [1] * 4
+
+
+def convolved(block):
+    block.a._conv_forward = lambda x, *_: 1.5 * x
+
+
+def watched(block):
+    louder = lambda layer, _, out: 1.5 * out if layer is block.e else None  # noqa: E731
+    return nn.modules.module.register_module_forward_hook(louder)
+
+
+CHANGES = {
+    "LoRA of an embedding": adapted("e"),
+    "LoRA of a convolution": adapted("a"),
+    "a layer of its own": lambda block: setattr(block.e, "__class__", Louder),
+    "another border": repeated,
+    "another convolution": convolved,
+    "a hook on all layers": watched,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_layer_that_was_changed_is_asked(change, draw):
+    network = PixelNetwork((8, 16)).requires_grad_(False)
+    x, c, level = draw(1, 3, 16, 24), levels(0.2), levels(1.0)
+    before = network(x, c, level)
+    handle = change(network.enc[0][0])
+    try:
+        expected = network(x, c, level)
+        with pretended_device.pretended(), torch.no_grad():
+            network.to(pretended_device.CARD)
+            found = network(*(t.to(pretended_device.CARD) for t in (x, c, level))).cpu()
+    finally:
+        if handle:
+            handle.remove()
+    assert (expected - before).abs().max() > 1e-3
+    assert (found - expected).abs().max() < 1e-6
