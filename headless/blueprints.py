@@ -84,6 +84,9 @@ def _sharp(outputs: list[list]) -> str:
 JOBS = {
     "sharpen": Job("Sharpen Blurred Photo", "sharpened", "undo the blur of a photograph",
                    ("UndegradeEstimateBlurKernel",), {"UndegradeEstimateBlurKernel": _sharp},
+                   options={"kind": "'any' (default) finds every kernel, such as a shaken hand's; "
+                                    "'straight motion', 'out of focus' and 'Gaussian' look for "
+                                    "fewer numbers, and are surer where you know what happened"},
                    cost=Cost(66, 76, 0.4, 1.2)),
     "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
                    ("UndegradeDenoise",), cost=Cost(2, 41, 0.4, 0.3)),
@@ -92,7 +95,8 @@ JOBS = {
                   cost=Cost(3, 2, 0.4, 0.3, 110)),
     "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
                        (), {"UndegradeFindScratches": _unscratched}, _scratched,
-                       marks=True, cost=Cost(5, 49, 0.4, 1.4)),
+                       marks=True, options={"kind": "marks that are 'bright', 'dark', or 'both' "
+                                                    "(default)"}, cost=Cost(5, 49, 0.4, 1.4)),
     "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture larger by any factor",
                    ("UndegradeEstimateJPEGQuality",),
                    options={"scale": "how many times larger each side becomes; 1.5, too"},

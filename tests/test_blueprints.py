@@ -4,15 +4,18 @@ import importlib
 import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from undegrade.headless.blueprints import BLUEPRINTS, JOBS, LOAD, Cost, around, widgets
+from undegrade.headless.blueprints import BLUEPRINTS, JOBS, LOAD, Cost, around, helps, widgets
 from undegrade.headless.cli import main
+from undegrade.headless.folders import Folders
 from undegrade.headless.jobs import _in_options, _pixels
+from undegrade.headless.pack import Pack
 
 FILES = sorted(BLUEPRINTS.glob("*.json"))
 SMALL = {  # few steps
@@ -104,6 +107,17 @@ def test_the_command_runs_the_blueprints_themselves():
         raw = json.loads((BLUEPRINTS / f"{job.blueprint}.json").read_text())
         assert around(job)["definitions"] == raw["definitions"]
         assert len(widgets(job)) == len(raw["nodes"][0]["properties"]["proxyWidgets"])
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_help_of_a_choice_names_all_that_may_be_chosen(name):
+    job, catalog = JOBS[name], Pack.load().catalog(Folders(Path("output")))
+    (inside,) = json.loads((BLUEPRINTS / f"{job.blueprint}.json").read_text())["definitions"][
+        "subgraphs"]
+    types = {str(node["id"]): node["type"] for node in inside["nodes"]}
+    for option, (key, widget) in widgets(job).items():
+        for choice in catalog[types[key]].widgets[widget].choices or ():
+            assert f"'{choice}'" in helps(job)[option], f"undegrade {name} --{option}"
 
 
 def test_nothing_is_written_where_nothing_is_gained(tmp_path, capsys):
