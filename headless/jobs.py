@@ -215,7 +215,8 @@ def _nothing(picture: Path, why: str) -> int:
 
 def _in_options(job: Job, said: str) -> str:
     """What a node said, with the command's options where it named its widgets and no file, or
-    where it could do nothing with the mask."""
+    where it could do nothing with the mask, and without the nodes that load."""
+    said = re.sub(r"^node \d+ \(Load Image(?: \(as Mask\))?\) failed: ", "", said)
     if job.mask or job.marks:
         said = re.sub(rf"^node {HOST}:\d+ \((?:{MASKED})\) failed: (?=The mask|.* and mask )",
                       "--mask: ", said)

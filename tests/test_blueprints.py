@@ -100,6 +100,10 @@ def test_a_refusal_names_the_commands_options():
     assert said == "Try another kind, --largest-blur or seed"
     said = _in_options(JOBS["enlarge"], "cannot read factor.png or /factor/a: 'factor' is factor.")
     assert said == "cannot read factor.png or /factor/a: '--scale' is --scale."
+    said = _in_options(JOBS["remove"], "node 2 (Load Image (as Mask)) failed: cannot read a.txt")
+    assert said == "cannot read a.txt", "a command has no nodes 1 and 2"
+    said = _in_options(JOBS["denoise"], "node 1 (Load Image) failed: cannot read a.txt")
+    assert said == "cannot read a.txt"
 
 
 def test_the_command_runs_the_blueprints_themselves():
