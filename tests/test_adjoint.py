@@ -201,6 +201,15 @@ def test_an_operator_is_tried_once_for_each_shape():
     assert calls == [(2, 3, 8, 12), (2, 3, 16, 12)]
 
 
+def test_what_is_right_for_one_picture_is_tried_with_two():
+    operator = broken(Downscale, lambda v: v.flip(0), 2)
+    one, two = (Measurement(operator(start(batch=b)), operator, 0.05) for b in (1, 2))
+    ConjugateGradient()(start(batch=1), 1.0, one)
+    with pytest.raises(ArithmeticError, match=SENTENCE):
+        ConjugateGradient()(start(), 1.0, two)
+    ConjugateGradient()(start(batch=1), 1.0, one)
+
+
 def test_jpeg_in_comfyuis_mode_is_right_or_refused():
     right_or_refused(JPEG(20))
 
