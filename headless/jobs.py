@@ -19,7 +19,6 @@ from .pack import Pack
 from .running import Plan, carry_out, planned
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
     from .progress import Report
@@ -38,11 +37,12 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
         add("picture", type=Path, help="a picture file")
         if job.mask:
             add("--mask", type=Path, required=True, metavar="FILE",
-                help="a picture of its size, white where it is to be filled in")
+                help="a picture of its size, white or nearer to white than to black where it is to "
+                     "be filled in")
         if job.marks:
             add("--mask", type=Path, metavar="FILE",
-                help="a picture of its size, white where it is to be filled in, in place of what "
-                     "is found")
+                help="a picture of its size, white or nearer to white than to black where it is to "
+                     "be filled in, in place of what is found")
             add("--mask-out", type=Path, metavar="FILE.png",
                 help="write what was found, too, to correct it and give it back by --mask")
         helped = helps(job)
@@ -141,6 +141,7 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
 def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) -> int:
     """Say what it takes, compute, say what was found, and save what is worth it."""
     from .execution import execute
+    from .sheet import compare, picture_of
 
     job = options.job
     last = plan.graph.nodes[SAVE].links["images"].source
@@ -153,7 +154,8 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
     for target in [LOAD, *([MASK] if options.mask else []), *asked, last]:
         if by_hand and target in asked:
             made[target] = made[MASK]
-        made |= execute(plan.graph, plan.catalog, report, extra, [target], made)
+        made |= _black_and_white(
+            execute(plan.graph, plan.catalog, report, extra, [target], made))
         if target == loaded and not options.quiet and host.device().type == "cpu":
             hidden = int((made[MASK][0][0] > 0).sum()) if job.mask else 0
             said = job.cost.said(_pixels(plan, made), hidden)
@@ -171,14 +173,19 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
     for path in report.saved:
         sys.stdout.write(f"{options.picture}: {found or job.word} -> {path}\n")
     if options.mask_out:
-        _picture_of(made[asked[-1]][0][0]).save(options.mask_out)
+        picture_of(made[asked[-1]][0][0]).save(options.mask_out)
         sys.stdout.write(f"what was filled in: {options.mask_out}\n")
     if options.compare and report.saved:
         path = unused(report.saved[0].with_name(f"{report.saved[0].stem}_compared.png"))
         marked = made[asked[-1]][0][0] if job.marks else None
-        _compare(options.picture, report.saved[0], path, marked)
+        compare(options.picture, report.saved[0], path, marked)
         sys.stdout.write(f"before and after: {path}\n")
     return DONE
+
+
+def _black_and_white(made: dict[str, list[list]]) -> dict[str, list[list]]:
+    """What nodes made, the mask that was given without greys, as JPEG leaves around white."""
+    return {i: [[(out[0][0] >= 0.5).float()]] if i == MASK else out for i, out in made.items()}
 
 
 def _against(options: argparse.Namespace, node: str, kind: str, outputs: list[list]) -> str:
@@ -224,27 +231,3 @@ def _in_options(job: Job, said: str) -> str:
         if option != widget:
             said = re.sub(rf"(?<![\w./-]){widget}(?![\w/-]|\.\w)", f"--{option}", said)
     return said
-
-
-def _compare(before: Path, after: Path, path: Path, marked: "Tensor | None" = None) -> None:
-    """Both side by side, the one before as large as the one after; between them a mask, if any."""
-    from PIL import Image, ImageOps
-
-    from .sheet import draw_sheet
-
-    with Image.open(after) as picture:
-        size = picture.size
-    with Image.open(before) as picture:
-        whole = ImageOps.exif_transpose(picture).convert("RGB")
-    shown = [("before", whole.resize(size, Image.Resampling.BICUBIC)), ("after", after)]
-    if marked is not None:
-        shown.insert(1, ("filled in", _picture_of(marked).convert("RGB")))
-    draw_sheet(shown, len(shown), path)
-
-
-def _picture_of(mask: "Tensor") -> "Image":
-    """A MASK as a grey picture."""
-    from PIL import Image
-
-    return Image.fromarray((255 * mask[0]).round().byte().cpu().numpy())
-

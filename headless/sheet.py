@@ -1,4 +1,4 @@
-"""Several values of one widget, and of a second: what they make, side by side."""
+"""Pictures side by side: what several values of widgets make, and before and after."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,7 @@ from .graph import WorkflowError
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
 GAP, CAPTION, LEAST = 8, 28, 96  # pixels; a caption needs some room
 LARGEST = 16384  # the side of a sheet
@@ -69,3 +70,24 @@ def draw_sheet(pictures: Sequence[tuple[str, "Path | Image.Image"]], columns: in
         sheet.paste(picture.resize(size, Image.Resampling.LANCZOS), (x, y + CAPTION))
         draw.text((x + 4, y + 4), text, fill="black", font=font)
     sheet.save(path, format="PNG")
+
+
+def compare(before: Path, after: Path, path: Path, marked: "Tensor | None" = None) -> None:
+    """Both side by side, the one before as large as the one after; between them a mask, if any."""
+    from PIL import Image, ImageOps
+
+    with Image.open(after) as picture:
+        size = picture.size
+    with Image.open(before) as picture:
+        whole = ImageOps.exif_transpose(picture).convert("RGB")
+    shown = [("before", whole.resize(size, Image.Resampling.BICUBIC)), ("after", after)]
+    if marked is not None:
+        shown.insert(1, ("filled in", picture_of(marked).convert("RGB")))
+    draw_sheet(shown, len(shown), path)
+
+
+def picture_of(mask: "Tensor") -> "Image.Image":
+    """A MASK as a grey picture."""
+    from PIL import Image
+
+    return Image.fromarray((255 * mask[0]).round().byte().cpu().numpy())

@@ -176,6 +176,27 @@ def test_of_a_mask_without_white_is_said_that_it_is(name, tmp_path, capsys):
     assert capsys.readouterr().out == f"{said} written.\n"
 
 
+@pytest.mark.parametrize("name", ["remove", "restore-old"])
+def test_greys_around_white_as_jpeg_leaves_them_are_not_filled(name, tmp_path, capsys):
+    picture, mask, out = (tmp_path / file for file in ("scan.png", "mask.png", "out.png"))
+    scan = Image.linear_gradient("L").resize((48, 40)).convert("RGB")
+    scan.paste((250, 0, 0), (20, 12, 28, 20))
+    scan.save(picture)
+    white = Image.new("L", (48, 40), 3)
+    white.paste(200, (20, 12, 28, 20))
+    quick = ["--set=UndegradePosteriorSampler.steps=1"] if name == "restore-old" else []
+    given = [name, str(picture), "--mask", str(mask), "--output", str(out), "--quiet", *quick]
+    white.point(lambda v: v // 2).save(mask)
+    assert main(given) == 0 and not out.exists()
+    assert f"nothing in {mask} is white" in capsys.readouterr().out
+    white.save(mask)
+    assert main(given) == 0
+    assert name == "remove" or "your mask on 3.3 % of" in capsys.readouterr().out
+    with Image.open(out) as done:
+        assert done.getpixel((24, 16)) != (250, 0, 0)
+        assert done.getpixel((4, 4)) == scan.getpixel((4, 4))
+
+
 def test_what_fails_names_the_commands_options(tmp_path, capsys):
     Image.linear_gradient("L").resize((48, 48)).save(tmp_path / "small.png")
     assert main(["enlarge", str(tmp_path / "small.png"), "--scale", "0"]) == 2
