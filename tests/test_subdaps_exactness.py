@@ -228,3 +228,19 @@ def test_a_long_ode_reaches_the_exact_flow_and_has_a_pullback(draw):
     shrink = ((STD**2 + 0.01**2) / (STD**2 + 3.0**2)) ** 0.5
     assert (x0_hat - (MEAN + shrink * (x - MEAN))).abs().max() < 0.02
     assert (pullback(u) - shrink * u).abs().max() < 0.01
+
+
+def test_a_prior_may_write_into_the_noise_level_that_it_is_told(draw):
+    class Writing(GaussianPrior):
+        def denoise(self, x, sigma, factor=1):
+            x0_hat = super().denoise(x, sigma, factor)
+            sigma.mul_(0.5)
+            return x0_hat
+
+    m, levels = Measurement(draw(2, 3, 6, 5), asymmetric_blur(), NOISE), (2.0, 1.0, 0.4, 0.0)
+    sigmas, last = torch.tensor(levels, dtype=torch.float64), []
+    schedule = Schedule(sigmas, (1, 1, 1))
+    for prior in (GaussianPrior(), Writing()):
+        *_, step = restore(prior, m, schedule, ConjugateGradient(), per_sample_noise([1, 2]))
+        last.append(step.x0_hat)
+    assert torch.equal(*last)

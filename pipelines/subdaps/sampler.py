@@ -168,7 +168,7 @@ def renewed(n: Tensor | None, x: Tensor, renoise: float, noise: Noise) -> Tensor
 
 def sigmas_of(schedule: Schedule, like: Tensor) -> Tensor:
     """Every step's noise level for every sample, (N + 1, B) on `like`'s device, sent once."""
-    return sent(schedule.sigmas.float(), like.device)[:, None].expand(-1, len(like))
+    return sent(schedule.sigmas.float(), like.device)[:, None].repeat(1, len(like))
 
 
 def stochastic(x: Tensor) -> Tensor:
