@@ -40,7 +40,7 @@ from .kernel_update import point, pointed
 from .refining import refined
 from .seen import CLIPPED, bounded_blur, unreached
 from .sharp_picture import SIGMAS, drawn, explained
-from .spectrum import likeliest, spectrum_of
+from .spectrum import likeliest, spectrum_of, unseen_noise
 
 LEAST_NOISE = 0.004  # rounding to 8 bits is 0.002, and no photograph is cleaner
 LEAST_LEFT = 1e-6  # of the gradients; a flat picture has none
@@ -133,6 +133,8 @@ def estimate_blur(
     window = (..., rows, columns)
     pyramid = levels(y[window], clipped[window], seen[window], options.kernel_size)
     finest = pyramid[-1]
+    if level == LEAST_NOISE and not options.noise_level:
+        level = unseen_noise(finest.y, level, kinds_of(options.kind), finest.side)
     noises = drawn(noise, finest.y)
 
     def unexplained(kernel: Tensor) -> float:
@@ -179,7 +181,7 @@ def found_blur(
     picture does not contradict it as much (the logarithm of what it leaves, another likelihood)."""
     finest = pyramid[-1]
     spectrum = spectrum_of(finest.y, noise_level)
-    told = [likeliest(spectrum, k, finest.side) for k in (REACH if kind == "any" else (kind,))]
+    told = [likeliest(spectrum, k, finest.side) for k in kinds_of(kind)]
     shape, _ = max(told, key=lambda pair: pair[1])
     simple = Found(shape.kernel(finest.side).to(finest.y), finest, shape)
     if kind != "any":
@@ -191,6 +193,11 @@ def found_blur(
     left, less = (max(unexplained(k), LEAST_LEFT) for k in (simple.kernel, found.kernel))
     contradicted = math.log(left / less)
     return simple if contradicted <= likelier else found
+
+
+def kinds_of(kind: str) -> tuple[str, ...]:
+    """The shapes that the spectrum is asked for."""
+    return tuple(REACH) if kind == "any" else (kind,)
 
 
 def check_size(y: Tensor, side: int, least: int) -> None:
