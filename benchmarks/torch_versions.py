@@ -33,21 +33,21 @@ VERSIONS = (
 )  # fmt: skip
 TOLERANCE = 1e-5  # of a picture in [0, 1], against the reference
 TESTS = (
-    "adadiffsr", "adjoint", "base_grid", "blind", "canvas_bound", "closed_form", "color",
-    "complement", "corrector", "cosines", "denoising", "downscale", "draws", "failing_predictor",
-    "feature_injection", "feature_injection_nodes", "gmsd", "gradient_posterior", "guider_prior",
-    "information_gain", "inversion_nodes", "inversion_sampler", "inversion_sigmas", "invsr",
-    "invsr_sizes", "jpeg_cells", "jpeg_quality", "jpeg_repair", "kernel_of_any_size", "langevin",
-    "large_states", "latent", "latent_prior", "masks", "modulated_unet", "motion_blur",
-    "no_global_state", "noise", "noise_level", "noise_predictor", "nonlinear_blur", "number_format",
-    "operator_parity", "operators", "pixel_predictor", "pixel_prior", "posterior_statistics",
-    "prior_from_guider", "quality_maps", "real_world", "recorded", "region_nodes",
-    "region_overlaps", "region_regressor", "region_regressor_nodes", "region_sampler",
-    "region_sampler_regressor", "retouching", "schedule", "scratch_finder", "stablesr",
-    "stablesr_model", "start_noise", "step_policy", "subdaps", "subdaps_exactness", "switch",
-    "through_decoder", "tile_nodes", "tiled_prior", "tiling", "training_clock", "training_resident",
-    "two_runs", "updates", "updates_official", "upsampled_blur", "vae_codec", "wall",
-    "wrapped_operator",
+    "adadiffsr", "adjoint", "at_least", "base_grid", "blind", "blurred_jpeg", "canvas_bound",
+    "closed_form", "color", "complement", "condition", "corrector", "cosines", "denoising",
+    "downscale", "draws", "failing_predictor", "feature_injection", "feature_injection_nodes",
+    "filling", "gmsd", "gradient_posterior", "guider_prior", "information_gain", "inversion_nodes",
+    "inversion_sampler", "inversion_sigmas", "invsr", "invsr_sizes", "jpeg_cells", "jpeg_quality",
+    "jpeg_repair", "kernel_of_any_size", "langevin", "large_states", "latent", "latent_prior",
+    "masks", "modulated_unet", "motion_blur", "no_global_state", "noise", "noise_level",
+    "noise_predictor", "nonlinear_blur", "number_format", "operator_parity", "operators",
+    "pixel_predictor", "pixel_prior", "posterior_statistics", "prior_from_guider", "quality_maps",
+    "real_world", "recorded", "region_nodes", "region_overlaps", "region_regressor",
+    "region_regressor_nodes", "region_sampler", "region_sampler_regressor", "retouching",
+    "schedule", "scratch_finder", "stablesr", "stablesr_model", "start_noise", "step_policy",
+    "subdaps", "subdaps_exactness", "sums", "switch", "through_decoder", "tile_nodes",
+    "tiled_prior", "tiling", "training_clock", "training_resident", "two_runs", "updates",
+    "updates_official", "upsampled_blur", "vae_codec", "wall", "wrapped_operator",
 )  # fmt: skip
 PACKAGES = ("accelerate", "pytest", "pytest-timeout", "pytest-xdist", "scikit-image", "scipy")
 
