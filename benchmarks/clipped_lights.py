@@ -22,27 +22,21 @@ from pathlib import Path
 import pack
 import torch
 import torch.nn.functional as F
+from blind import restored
 from photos import read_photo
 from PIL import Image
 from torch import Tensor
 
 from undegrade.models.prior import Prior
 from undegrade.models.registry import BUILT_IN, load_pixel_prior
-from undegrade.nodes.priors import MultiResolution
 from undegrade.pipelines.blind.seen import CLIPPED, bounded_blur, observed_blur
-from undegrade.pipelines.level import picture
-from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
 from undegrade.pipelines.operators.blur import KernelBlur
 from undegrade.pipelines.operators.contract import Operator
 from undegrade.pipelines.operators.motion_blur import RandomMotionBlur
 from undegrade.pipelines.subdaps import beyond_white
-from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
-from undegrade.pipelines.subdaps.sampler import restore
-from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 
 SIDE, NOISE = 144, 0.01
-SHARPEN = SamplerOptions(steps=22, sigma_min=0.02)  # the blueprint's
 AHEAD = beyond_white.AHEAD
 
 
@@ -68,10 +62,7 @@ def kernels() -> dict[str, Tensor]:
 
 def sharpened(prior: Prior, y: Tensor, operator: Operator) -> Tensor:
     """As the blueprint does it, (1, 3, H, W) in [-1, 1]."""
-    m = Measurement(operator.observe(y), operator, 1.2 * NOISE)
-    *_, last = restore(prior, m, schedule_for(prior, SHARPEN), ConjugateGradient(),
-                       per_sample_noise([0]), renoise=SHARPEN.renoise, complementary=True)
-    return picture(last.x0_hat, last.size).clamp(-1, 1)
+    return restored(prior, y, operator, 1.2 * NOISE, quick=True).clamp(-1, 1)
 
 
 def psnr_in(x: Tensor, truth: Tensor, where: Tensor) -> float:
@@ -103,8 +94,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    prior = MultiResolution().wrap(load_pixel_prior(BUILT_IN), 3, "0.25, 0.55")["result"][0]
-    rows, strips = [], []
+    prior, rows, strips = load_pixel_prior(BUILT_IN), [], []
     for scene, light in scenes().items():
         for blur, kernel in kernels().items():
             x, kernel = 2 * light - 1, kernel / kernel.sum()

@@ -24,12 +24,16 @@ class Cost:
     more_gigabytes: float
     hidden_seconds: float = 0.0
 
+    def of(self, millions: float) -> tuple[float, float]:
+        """Seconds and GB for a result of so many million pixels, none of them hidden."""
+        return (self.seconds + millions * self.more_seconds,
+                self.gigabytes + millions * self.more_gigabytes)
+
     def said(self, pixels: int, hidden: int = 0) -> str:
         """For a result of so many pixels, so many of them hidden."""
         millions = pixels / 1e6
-        seconds = (self.seconds + millions * self.more_seconds
-                   + hidden / 1e6 * self.hidden_seconds)
-        gigabytes = self.gigabytes + millions * self.more_gigabytes
+        seconds, gigabytes = self.of(millions)
+        seconds += hidden / 1e6 * self.hidden_seconds
         time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
         size = f"{millions:.1f}" if millions >= 0.1 else f"{millions:.1g}"
         return f"{size} megapixels: about {time} of a processor core, {gigabytes:.1f} GB"

@@ -37,7 +37,7 @@ def of_run(plan: Any, host: Any) -> str:
     cost = known_cost(plan.graph, plan.catalog) if len(names) == 1 else None
     if not cost or host.device().type != "cpu":
         return ""
-    pixels = int(_pixels(plan.folders.find(names[0])) * _enlarged(plan.graph))
+    pixels = int(_pixels(plan.folders.find(names[0])) * enlarged(plan.graph))
     return f"{names[0]}: {cost.said(pixels)}.\n" if pixels else ""
 
 
@@ -58,9 +58,8 @@ def of_batch(options: argparse.Namespace, job: Any, pack: "Pack", items: Sequenc
     if not cost or pack.host.device().type != "cpu":
         return ""
     looked = pictures[:: -(-len(pictures) // LOOKED_AT)]
-    sizes = [_pixels(path) * _enlarged(graph) / 1e6 for path in looked]
-    each = cost.seconds + cost.more_seconds * sum(sizes) / len(sizes)
-    most = cost.gigabytes + cost.more_gigabytes * max(sizes)
+    sizes = [_pixels(path) * enlarged(graph) / 1e6 for path in looked]
+    (each, _), (_, most) = cost.of(sum(sizes) / len(sizes)), cost.of(max(sizes))
     return (f"{len(pictures)} pictures: about {_time(each * len(pictures))} of a processor core, "
             f"{most:.1f} GB for the largest.\n")
 
@@ -78,7 +77,7 @@ def _work(graph: "Graph") -> list[tuple[str, ...]]:
                   if node.type.startswith(OURS) and node.type not in BESIDE)
 
 
-def _enlarged(graph: "Graph") -> float:
+def enlarged(graph: "Graph") -> float:
     """How many times as many pixels the result has."""
     factors = (node.inputs.get("factor") for node in graph.nodes.values()
                if node.type == "UndegradeDownscale")

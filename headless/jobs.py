@@ -3,7 +3,6 @@
 """
 
 import argparse
-import math
 import re
 import sys
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, helps, nodes_of, widgets
 from .destination import expect_format, make_folder, unused, write_to
 from .folders import Folders
+from .foretold import enlarged
 from .jpeg_tables import file_quality
 from .outcome import DONE, refuse
 from .pack import Pack
@@ -199,9 +199,7 @@ def _against(options: argparse.Namespace, node: str, kind: str, outputs: list[li
 def _pixels(plan: Plan, made: dict[str, list[list]]) -> int:
     """How many the result has."""
     height, width = made[LOAD][0][0].shape[1:3]
-    factors = [float(node.inputs["factor"]) for node in plan.graph.nodes.values()
-               if node.type == "UndegradeDownscale"]
-    return int(height * width * math.prod(factors) ** 2)
+    return int(height * width * enlarged(plan.graph))
 
 
 def _found(job: Job, report: "Report") -> str:

@@ -6,10 +6,11 @@ import torch
 from undegrade.models.prior import GaussianPrior, MultiResolutionPrior
 from undegrade.pipelines.measurement import Measurement
 from undegrade.pipelines.noise import per_sample_noise
+from undegrade.pipelines.operators.banded import banded
 from undegrade.pipelines.operators.blur import GaussianBlur, KernelBlur
 from undegrade.pipelines.operators.canvas import NearestUpsample
 from undegrade.pipelines.operators.compose import Compose
-from undegrade.pipelines.operators.framing import folded, folding
+from undegrade.pipelines.operators.framing import fold_matrix, folded
 from undegrade.pipelines.operators.upsampled_blur import UpsampledBlur
 from undegrade.pipelines.subdaps.options import SamplerOptions, schedule_for
 from undegrade.pipelines.subdaps.sampler import level_operator, restore
@@ -57,6 +58,8 @@ def test_a_run_at_three_levels_is_the_same_with_and_without_it(draw, monkeypatch
 @pytest.mark.parametrize("border", ["replicate", "reflect"])
 def test_two_products_fold_a_frame(draw, border):
     frame = draw(2, 3, 20, 25).double()
-    rows, columns = folding((9, 14), 4, border, (20, 25), frame)
+    rows, columns = (
+        banded(fold_matrix(n, 4, border, size), frame) for n, size in ((9, 20), (14, 25))
+    )
     expected = folded(frame[..., :17, :22], 4, border)
     assert (rows.on_rows(columns.on_columns(frame)) - expected).abs().max() < 1e-12

@@ -38,8 +38,15 @@ def walk(
     rng: np.random.Generator, at: np.ndarray, angle: float, length: float, wild: float, bend: float
 ) -> np.ndarray:
     """(n, 2): a line of steps of two pixels that turns as it goes."""
-    turns = angle + np.cumsum(bend + rng.normal(0, wild, max(2, int(length / 2))))
-    return at + 2 * np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1), 0)
+    return at + 2 * wander(rng, angle, max(2, int(length / 2)), wild, bend)
+
+
+def wander(
+    rng: np.random.Generator, angle: float, steps: int, wild: float, bend: float
+) -> np.ndarray:
+    """(steps, 2): a way from the origin in steps of 1, each turned by `bend` and by chance."""
+    turns = angle + np.cumsum(bend + rng.normal(0, wild, steps))
+    return np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1), 0)
 
 
 def twigs(rng: np.random.Generator, side: int) -> list[Line]:

@@ -30,7 +30,7 @@ from ..pipelines.options import option
 from .command import command_line, read_options, samples_seen, write_weights
 from .data import SourceOptions, described, source, stream
 from .loop import Task, start, train
-from .natural_lines import FINER, natural
+from .natural_lines import FINER, natural, wander
 
 VISIBLE, SEEN = 0.08, 0.03  # of black to white: what must be found, and what may be
 ON_MARKS, ON_DUST = 3.0, 8.0  # weight of a pixel of a mark
@@ -109,9 +109,8 @@ def drawn(rng: np.random.Generator, side: int, kind: str) -> Tensor:
         length = int(rng.uniform(30, 250))
         if kind == "hair":
             length, broad, bend = length // 5 + 4, 0.5 * broad, rng.normal(0, 0.08)
-        turns = angle + np.cumsum(bend + rng.normal(0, wild, length))
-        path = at - FINER * np.stack([np.cos(turns), np.sin(turns)], 1).sum(0) * rng.random()
-        path = path + FINER * np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1), 0)
+        way = FINER * wander(rng, angle, length, wild, bend)
+        path = at - way[-1] * rng.random() + way
         for first in range(0, length - 1, 6):
             dark = rng.random() < 0.3 if gaps else False
             if not dark:

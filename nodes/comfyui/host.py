@@ -154,6 +154,10 @@ class Progress:
         elif _sink:
             _sink(self.title, self.value, self.total)
 
+    def reach(self, value: int) -> None:
+        """So many calls are done, or need none; see `advance`."""
+        self.advance(value - self.value)
+
     def show(self, picture: Callable[[], Any]) -> None:
         """A new picture: `picture` makes it, a PIL image, and is called only if it is sent.
 

@@ -83,7 +83,7 @@ class EstimateBlurKernel:
                 WatchedPrior(prior, progress), pixels.to(device), chosen,
                 per_sample_noise([seed]), progress.advance,
             )
-        progress.advance(progress.total - progress.value)  # rounds of refining that were not needed
+        progress.reach(progress.total)  # rounds of refining that were not needed
         kernel = kernel_image(found.kernel)
         result = (kernel, found.operator, found.noise_level, found.confidence, found.report)
         return {"ui": {"text": [found.report]}, "result": result}

@@ -105,10 +105,10 @@ class FillFromSurroundings:
                 there = usable[b].to(pixels.device)
                 one, stop = pixels[b : b + 1], host.check_interrupted
                 for share, picture in completed(one, hole, there, chosen, seed + b, stop):
-                    progress.advance(100 * b + int(100 * share) - progress.value)
+                    progress.reach(100 * b + int(100 * share))
                     progress.show(partial(to_preview, picture))
                 pixels[b] = picture[0]
-            progress.advance(100 * (b + 1) - progress.value)
+            progress.reach(100 * (b + 1))
         done, outside = to_image(pixels, layout), given(image)
         return (torch.where(holes[..., None].to(done.device), done, outside),)
 

@@ -26,7 +26,7 @@ which end of a path is the brighter, it knows nothing, so that a kernel of many 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
@@ -116,8 +116,9 @@ def unseen_noise(y: Tensor, least: float, kinds: Sequence[str], side: int) -> fl
     rough = spectrum_of(y, ROUGH * least)
     shape, _ = max((likeliest(rough, kind, side) for kind in kinds), key=lambda pair: pair[1])
     kernel = shape.kernel(side)
-    return max((times * least for times in UNSEEN),
-               key=lambda level: spectrum_of(y, level).likelihood(kernel))
+    times = max(UNSEEN, key=lambda times: replace(
+        rough, noise=rough.noise * times / ROUGH).likelihood(kernel))
+    return times * least
 
 
 def turns(length: float) -> int:

@@ -21,7 +21,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .contract import Operator
 from .inpainting import Inpainting
 
 
@@ -60,13 +59,6 @@ class AtLeast(Inpainting):
         A clipped value has no noise that could reach a restored picture (`complement`).
         """
         return torch.where(self._floor(y) == 0, -torch.inf, torch.zeros_like(y))
-
-    def of_sample(self, b: int, count: int) -> Operator:
-        """With that picture's own masks."""
-        masks = len(self.seen)
-        i = b * masks // count
-        own = slice(i, i + 1)
-        return self if masks == 1 else AtLeast(self.seen[own], clipped=self.clipped[own])
 
     def _floor(self, like: Tensor) -> Tensor:
         """What `residual` is at least: 0 where a pixel is clipped, -inf elsewhere."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..options import Options, option
 from .banded import Banded, banded
 from .contract import Operator
-from .framing import by_products, fast_size, folded, folding, wrapped
+from .framing import by_products, fast_size, unframed, wrapped
 from .kernel import normalised_kernel
 from .upsampled_blur import UpsampledBlur
 
@@ -68,7 +68,6 @@ class Blur(Options, Operator):
         height, width = x.shape[-2:]
         first, size = self._frame(height, width)
         after = (size[0] - first - height, size[1] - first - width)
-        reach = self._reach()
         conjugate = self.constant(
             ("conjugate", size, x.dtype, x.device),
             lambda: self._transfer(size, x).conj().resolve_conj(),
@@ -77,20 +76,9 @@ class Blur(Options, Operator):
         def adjoint(u: Tensor) -> Tensor:
             framed = F.pad(u, (first, after[1], first, after[0]))
             gathered = torch.fft.irfft2(torch.fft.rfft2(framed).mul_(conjugate), s=size)
-            if reach and by_products((height, width), x):
-                rows, columns = self._folding((height, width), size, x)
-                return rows.on_rows(columns.on_columns(gathered))
-            gathered = gathered[..., : height + 2 * reach, : width + 2 * reach]
-            return folded(gathered, reach, self.border) if reach else gathered
+            return unframed(self, gathered, (height, width), self._reach(), self.border)
 
         return self(x), adjoint
-
-    def _folding(
-        self, shape: tuple[int, int], size: tuple[int, int], like: Tensor
-    ) -> tuple[Banded, Banded]:
-        """`folding` of this border, kept."""
-        key = ("folding", shape, like.dtype, like.device)
-        return self.constant(key, lambda: folding(shape, self._reach(), self.border, size, like))
 
     def upsampled(self, factor: int) -> Operator | None:
         """The polyphase form, for the replicated border; a Gaussian has its matrices."""

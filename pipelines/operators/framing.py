@@ -7,13 +7,34 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .banded import Banded, banded
+from ..constants import Constants
+from .banded import banded
 
 DENSE = 320  # pixels of a side up to which products with whole matrices are quick on a card
 
 
+def unframed(
+    owner: Constants, u: Tensor, shape: tuple[int, int], r: int, border: str
+) -> Tensor:
+    """The adjoint of continuing a picture of that shape by r pixels, and to the end of u, a frame:
+    what was copied there is added back. On a card two products take less time than ten small
+    sums; their matrices are kept with the owner."""
+    height, width = shape
+    if r and by_products(shape, u):
+        rows, columns = owner.constant(
+            ("folding", shape, u.dtype, u.device),
+            lambda: tuple(
+                banded(fold_matrix(n, r, border, whole), u)
+                for n, whole in zip(shape, u.shape[-2:], strict=True)
+            ),
+        )
+        return rows.on_rows(columns.on_columns(u))
+    u = u[..., : height + 2 * r, : width + 2 * r]
+    return folded(u, r, border) if r else u
+
+
 def folded(u: Tensor, r: int, border: str) -> Tensor:
-    """The adjoint of continuing a picture by r pixels: what was copied there is added back."""
+    """The adjoint of continuing a picture by r pixels."""
     for dim in (-2, -1):
         before, core, after = u.split((r, u.shape[dim] - 2 * r, r), dim)
         core = core.clone()
@@ -30,7 +51,7 @@ def folded(u: Tensor, r: int, border: str) -> Tensor:
 
 def fold_matrix(n: int, r: int, border: str, size: int) -> Tensor:
     """`folded` along an axis as a product: (n, size), which reads the first n + 2 r of a frame's
-    `size` values. On a card two products take less time than ten small sums."""
+    `size` values."""
     continued = torch.arange(-r, n + r)
     if border == "replicate":
         read = continued.clamp(0, n - 1)
@@ -51,15 +72,6 @@ def wrapped(k: Tensor, size: tuple[int, int]) -> Tensor:
 def by_products(size: tuple[int, int], like: Tensor) -> bool:
     """Whether what is separable is done by two dense products."""
     return like.device.type != "cpu" and max(size) <= DENSE
-
-
-def folding(
-    shape: tuple[int, int], r: int, border: str, size: tuple[int, int], like: Tensor
-) -> tuple[Banded, Banded]:
-    """`fold_matrix` for rows and for columns of frames of that size."""
-    pairs = zip(shape, size, strict=True)
-    rows, columns = (banded(fold_matrix(n, r, border, whole), like) for n, whole in pairs)
-    return rows, columns
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import torch
@@ -58,8 +58,9 @@ class Inpainting(Operator):
 
     def of_sample(self, b: int, count: int) -> Operator:
         """With that picture's own mask."""
-        masks = self.seen.shape[0]
-        return self if masks == 1 else Inpainting(self.seen[b * masks // count][None])
+        masks = len(self.seen)
+        own = {f.name: getattr(self, f.name)[b * masks // count][None] for f in fields(self)}
+        return self if masks == 1 else replace(self, **own)
 
     def observe(self, y: Tensor) -> Tensor:
         """m y: what stood at hidden pixels is forgotten."""

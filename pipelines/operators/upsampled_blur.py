@@ -19,9 +19,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .banded import Banded
 from .contract import Operator
-from .framing import by_products, fast_size, folded, folding
+from .framing import fast_size, unframed
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +59,9 @@ class UpsampledBlur(Operator):
             )
             gathered = torch.fft.rfft2(framed).mul_(conjugate).sum((2, 3))
             small = torch.fft.irfft2(gathered, s=size)
-            if by_products((height, width), x):
-                rows, columns = self._folding((height, width), size, x)
-                return rows.on_rows(columns.on_columns(small))
-            return folded(small[..., : height + 2 * q, : width + 2 * q], q, "replicate")
+            return unframed(self, small, (height, width), q, "replicate")
 
         return self(x), adjoint
-
-    def _folding(
-        self, shape: tuple[int, int], size: tuple[int, int], like: Tensor
-    ) -> tuple[Banded, Banded]:
-        """`folding`, kept."""
-        key = ("folding", shape, like.dtype, like.device)
-        return self.constant(key, lambda: folding(shape, self._reach, "replicate", size, like))
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """The size before enlarging."""

@@ -53,4 +53,3 @@ def updated(
     both = update(torch.cat([x0_hat, n]), r, measurement.beside_silence, around)
     x0_y, w_n = both.chunk(2)
     return x0_y, 2 * w_n - n
-

@@ -85,11 +85,10 @@ def restore(
     size, codec, through = measurement.image_size, prior.codec, update.through_network
     finish, update = tuned and update.proximal, best_update(prior, measurement, update, tuned)
     canvas = canvas_size(size, prior.spec.multiple_of * codec.factor * max(schedule.factors))
-    sigmas, grid, steps = schedule.sigmas.tolist(), schedule.grid.tolist(), schedule.steps
-    factors = *schedule.factors, 1
+    sigmas, grid, factors = schedule.sigmas.tolist(), schedule.grid.tolist(), (*schedule.factors, 1)
     at, finite, lamps = levels(measurement, canvas, factors, codec), Finite(), Lamps()
     x = noised(guessed(measurement, canvas, factors[0], codec), renoise * sigmas[0], noise)
-    none, told, both = stochastic(x), sigmas_of(schedule, x), (replay, finite)
+    none, told, both, steps = stochastic(x), sigmas_of(schedule, x), (replay, finite), len(grid)
     for i in range(steps):  # i = 0 is the noisiest
         sigma, sigma_next, factor, factor_next = *sigmas[i : i + 2], *factors[i : i + 2]
         m, q, new = at[factor], factor // factor_next, factor not in factors[:i]
@@ -104,13 +103,14 @@ def restore(
         r = 2 * sigma_next if ours else believed(prior, update, sigma, factor, belief)
         x0_y, n = updated(x0_hat, r, update, m, around, ours and q == 1)
         lamps.follow(x0_y, m.operator)
-        ruled = Updated(x0_hat, x0_y, r, m, update, around) if factor == 1 else None
-        kept = switch(ruled) if ruled and switch is not never else none
-        yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, kept, size)
+        asked = factor == 1 and switch is not never
+        kept = switch(Updated(x0_hat, x0_y, r, m, update, around)) if asked else None
+        shown = none if kept is None else kept
+        yield Step(i, steps, sigma, grid[i], factor, x, x0_hat, x0_y, shown, size)
         if q > 1:
             x = noised(lamps.enlarged(x0_y, q, codec, tuned), renoise * sigma_next, noise)
             continue
-        c = kept_noise(None if kept is none else kept, sigma, sigma_next, update.ancestral)
+        c = kept_noise(kept, sigma, sigma_next, update.ancestral)
         x = transition(x, x0_y, sigma, sigma_next, c, renewed(n, x, renoise, noise))
 
 

@@ -16,7 +16,7 @@ by J steps of Fletcher-Reeves with the closed-form step length of the linearised
 Where we depart from the official code, and why:
 - Inner products are per sample, so a sample does not depend on its batch. The official code sums
   over the whole tensor, which is the same for its batches of one.
-- A linear operator keeps the gradient by recursion (`fletcher_reeves`): 2 J + 1 operator passes for
+- A linear operator keeps the residual by recursion (`fletcher_reeves`): 2 J + 1 operator passes for
   4 J + 2. The result is the same to rounding.
 - A sample stops when its gradient has fallen to `tolerance` times its first, or is exactly zero;
   the official code divides zero by zero there. `tolerance` 0 runs all J steps.

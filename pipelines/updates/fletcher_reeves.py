@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..answers import Ended
 from ..operators.contract import Operator
+from ..step import column
 from ..sums import dot, dots, squares
 
 ROUNDING = 1e-30  # of <g, P^-1 g>: what is left of it when a gradient is far below rounding
@@ -74,7 +75,7 @@ def linear_steps(
         if ended(running):
             break
         gs = torch.where(running, gs, never)  # what is divided by infinity stays as it is
-        d.addcdiv_(s, images(gs), value=-1)
+        d.addcdiv_(s, column(gs, d), value=-1)
         a_d = operator.jvp(x0_hat, d)
         if tolerance < SURE or operator.bounded:
             dd, gd = dots((d, g), d)
@@ -85,7 +86,7 @@ def linear_steps(
         else:
             aa, dd = squares(a_d, d)
             w = torch.addcmul(aa, rho, dd)
-        w = images(torch.where(running, w, never))
+        w = column(torch.where(running, w, never), d)
         u.addcdiv_(d, w)
         if j == iterations - 1:
             break
@@ -120,7 +121,7 @@ def nonlinear_steps(
         dd, gd = dots((d, g), d)
         curvature = rho * dd + dot(omega, omega)  # which may underflow
         a = torch.where(running & (curvature > 0), gd / curvature, zero)
-        z = torch.addcmul(z, images(a), d)
+        z = torch.addcmul(z, column(a, d), d)
         if j == iterations - 1:
             break
         a_z, pullback = operator.trusted_vjp(z)
@@ -128,15 +129,10 @@ def nonlinear_steps(
         g = torch.addcmul(pullback(residual), rho, z - x0_hat, value=-1)
         s = g if p is None else g / p
         gs, gs_before = dot(g, s), gs
-        d = torch.addcmul(s, images(torch.where(running, gs / gs_before, zero)), d)
+        d = torch.addcmul(s, column(torch.where(running, gs / gs_before, zero), d), d)
     return z
 
 
 def missing(operator: Operator, r: Tensor) -> Tensor:
     """Of r = A z - y what speaks against z."""
     return -operator.residual(-r) if operator.bounded else r
-
-
-def images(values: Tensor) -> Tensor:
-    """(B,) -> (B, 1, 1, 1), to multiply and divide images with."""
-    return values[:, None, None, None]
