@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from .data import stream
 from .prior_files import FACTORS, PriorOptions, made, write_prior
 from .prior_loss import CALMER, FACTOR_ODDS, OF_255, OFTEN, OFTEN_ODDS, SELDOM, SIGMA_DATA
 from .resident import SHOWN_SIDE, Resident, middles, some_of
+from .restored_states import RestoredStates
 from .synthetic import canvas
 
 MIDDLE, MIDDLE_ODDS = (0.08, 0.5), 0.5  # sigma, and its share of unreduced pictures
@@ -78,22 +80,38 @@ def loss_of(
     factors = torch.repeat_interleave(torch.tensor(FACTORS), torch.tensor(list(counts.values())))
     level, (odds, low, high) = factors.float().log2(), noise_intervals(factors)
     level, odds, low, high = (t.to(pictures.device) for t in (level, odds, low, high))
+    run = (counts, options.side, options.seed, pictures.device)
+    states = RestoredStates(options.restored, *run) if options.restored else None
 
     def loss(generator: torch.Generator) -> Tensor:
-        crops = [pictures.crops(generator, n, options.side, f) for f, n in counts.items() if n]
-        x0 = torch.cat(crops)
+        wholes, x0 = crops(pictures, generator, counts, options.side, states is not None)
         u = torch.rand(4, len(x0), 1, generator=generator, device=x0.device)
         chosen = (u[0] > odds).sum(1, keepdim=True)
         lowest, highest = low.gather(1, chosen), high.gather(1, chosen)
         sigma = (lowest + (highest - lowest) * u[1])[:, 0].exp()
         held = sigma * torch.where(u[2] < CALMER, u[3], 1.0)[:, 0]
         n = torch.randn(x0.shape, generator=generator, device=x0.device)
-        x0_hat = prior.denoise_levels(x0 + column(held, n) * n, sigma, level)
+        x = x0 + (noise := column(held, n) * n)
+        if states:
+            x = states.added(prior, x, noise, wholes, sigma, level, generator)
+        x0_hat = prior.denoise_levels(x, sigma, level)
         s = column(sigma, x0)
         weight = (s**2 + SIGMA_DATA**2) / (s * SIGMA_DATA) ** 2
         return (weight * (x0_hat - x0).square()).mean()
 
     return loss
+
+
+def crops(
+    pictures: Resident, generator: torch.Generator, counts: dict[int, int], side: int, whole: bool
+) -> tuple[list[Tensor], Tensor]:
+    """A batch with counts of each reduction, (B, 3, side, side), and, where asked for, the whole
+    pictures of which they are the averages."""
+    if not whole:
+        reduced = [pictures.crops(generator, n, side, f) for f, n in counts.items() if n]
+        return [], torch.cat(reduced)
+    wholes = [pictures.crops(generator, n, side * f) for f, n in counts.items() if n]
+    return wholes, torch.cat([F.avg_pool2d(w, w.shape[-1] // side) for w in wholes])
 
 
 def parts(batch: int) -> list[int]:

@@ -50,6 +50,13 @@ class PriorOptions(SourceOptions):
         "'captured' captures only, 'plain' does neither.",
         choices=LAUNCHES,
     )
+    restored: float = option(
+        0.0,
+        "By the clock: share of the samples that hold what a restoration's update leaves of an "
+        "error of the network, too.",
+        min=0.0,
+        max=1.0,
+    )
     held_out: str = option(
         "", "By the clock: folder of pictures to validate on; empty draws canvases."
     )

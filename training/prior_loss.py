@@ -9,7 +9,7 @@ from ..models.prior import PriorSpec
 
 SIGMA_DATA = 0.5
 FACTOR_ODDS = (0.6, 0.25, 0.15)
-OFTEN = {1: (0.015, 1.0), 2: (0.1, 4.0), 4: (0.3, 12.0)}  # factor -> sigma, where samplers use it
+OFTEN = {1: (0.015, 1.0), 2: (0.1, 12.0), 4: (0.3, 80.0)}  # factor -> sigma, where samplers use it
 SELDOM, OFTEN_ODDS = (0.005, 80.0), 0.85  # intervals of sigma, ln uniform
 CALMER = 0.15  # share of samples that hold less noise than is told
 OF_255 = (15, 25, 50)  # noise levels of the validation
