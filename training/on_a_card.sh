@@ -15,7 +15,7 @@ left() { echo $((start + seconds - $(date +%s))); }
 reserve=${RESERVE:-65}  # for the last weights, the figures and packing
 options=(--pictures "$pictures" --like "$root/models/embedded/prior_v1.safetensors"
   --widths "${WIDTHS:-96,128,256,384}" --blocks "${BLOCKS:-3}" --side "${SIDE:-96}" --batch "${BATCH:-112}"
-  --optimizer muon --rate "${RATE:-0.003}" --warm-up 100 --average 0.999 --precision bf16
+  --optimizer muon --rate "${RATE:-0.0015}" --restored "${RESTORED:-0.4}" --warm-up 100 --average 0.999 --precision bf16
   --drawn 0.12 --canvases "${CANVASES:-160}" --seed 15)
 [ -d "$held_out" ] && options+=(--held-out "$held_out")
 
