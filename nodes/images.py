@@ -82,16 +82,17 @@ def channels(pixels: Tensor, layout: Layout) -> Tensor:
         alpha = alpha.repeat_interleave(planes.shape[0] // alpha.shape[0], 0)
         if alpha.shape[-2:] != planes.shape[-2:]:
             size = planes.shape[-2:]
-            alpha = settled(F.interpolate(alpha, size=size, mode="bilinear", antialias=True))
-        planes = torch.cat([planes, alpha], 1)
+            alpha = F.interpolate(alpha, size=size, mode="bilinear", antialias=True)
+        planes = torch.cat([planes, settled(alpha)], 1)
     return planes
 
 
 def settled(values: Tensor) -> Tensor:
     """Values in [0, 1] float32, those within `NEAR` of a level k / 65535 (so of k / 255) on it.
 
-    2x - 1 drops the last bits of an x below 1/4, and ComfyUI's SaveImage cuts 255 x to whole
-    numbers: what lies 1e-9 under a level would be saved a whole level darker.
+    2x - 1 drops the last bits of an x below 1/4, as 1 - (1 - x) does, by which alpha comes from
+    ComfyUI's masks; its SaveImage cuts 255 x to whole numbers: what lies 1e-9 under a level would
+    be saved a whole level darker.
     """
     levels = (values * LEVELS).round() / LEVELS
     return torch.where((values - levels).abs() <= NEAR, levels, values)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_files import DEEP, png_of, read
+from drawn_files import DEEP, SHALLOW, png_of, read
 from PIL import Image
 
 from undegrade.headless.cli import main
@@ -61,6 +61,40 @@ def test_sixteen_bits_stay(run, ending):
     both = np.concatenate([frame.colours, frame.alpha[..., None]], -1)
     levels = (both * 65535).round().astype(int)
     assert np.array_equal(levels, DEEP.repeat(2, 0).repeat(2, 1))
+
+
+def test_every_level_of_alpha_comes_back(run):
+    """1 - (1 - a) lies under a for nine of a hundred levels, and was cut."""
+    pixels = np.full((16, 16, 4), 90, np.uint8)
+    pixels[..., 3] = np.arange(256).reshape(16, 16)
+    Image.fromarray(pixels).save("p.png")
+    nodes = graph()
+    nodes["2"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 1}}
+    assert run(nodes)[0] == 0
+    with Image.open("output/x_00001_.png") as saved:
+        assert np.array_equal(np.asarray(saved), pixels)
+    with Image.open("p.png") as file:
+        picture = file.convert("RGBA")
+    fine = np.asarray(picture).astype(np.uint16) * 257
+    fine[3, 4, 3] += 5  # 16 bits in alpha alone
+    Path("p.png").write_bytes(png_of(fine, 6, 16))
+    assert run(nodes)[0] == 0
+    assert np.array_equal(
+        (read(Path("output/x_00002_.png").read_bytes()).alpha * 65535).round(), fine[..., 3])
+
+
+@pytest.mark.parametrize(("ending", "depth"), [("png", 8), ("tif", 8), ("png", 16), ("tif", 16)])
+def test_grey_with_alpha_stays_so(run, ending, depth):
+    levels = SHALLOW[..., 2:] if depth == 8 else DEEP[..., 2:]
+    Path("p.png").write_bytes(png_of(levels, 4, depth))
+    assert run(graph(), "--output", f"made.{ending}")[0] == 0
+    frame = read(Path(f"made.{ending}").read_bytes())
+    both = np.stack([frame.colours[..., 1], frame.alpha], -1) * (2**depth - 1)
+    assert frame.grey and np.array_equal(both.round(), levels.repeat(2, 0).repeat(2, 1))
+    if depth == 8:
+        assert run(graph(), "--output", "made.jpg")[0] == 0
+        with Image.open("made.jpg") as laid_on_white:
+            assert laid_on_white.mode == "L"
 
 
 GREYS = {"L": np.uint8, "I;16": np.uint16}

@@ -59,6 +59,13 @@ def test_alpha_leaves_again_at_another_size_and_for_several_samples():
     torch.testing.assert_close(alphas.mean(1), torch.tensor([0.25] * 3 + [1.0] * 3))
 
 
+def test_every_level_of_alpha_leaves_as_it_came():
+    levels = torch.arange(65536).view(1, 256, 256, 1) / 65535
+    image = torch.cat([torch.zeros(1, 256, 256, 3), 1 - (1 - levels)], -1)  # by way of a mask
+    assert not torch.equal(image[..., 3:], levels)
+    assert torch.equal(to_image(*to_pixels(image))[..., 3:], levels)
+
+
 def test_half_precision_comes_out_as_float32_and_clipped():
     out = to_image(torch.tensor([-3.0, 0.0, 3.0], dtype=torch.float16).view(1, 3, 1, 1))
     assert out.dtype == torch.float32

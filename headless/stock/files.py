@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -61,8 +62,7 @@ class LoadImage:
             TOLD.warning("%s: %d of its %d pictures are left out; their sizes are not the first "
                          "one's.", image, len(frames) - len(alike), len(frames))
         pixels = torch.stack([torch.from_numpy(frame.colours) for frame in alike])
-        levels = pixels * 255
-        if bool((levels - levels.round()).abs().max() > STEP):
+        if any(_deep(values) for f in alike for values in (f.colours, f.alpha)):
             self.folders.deep.add(image)
         if all(frame.grey for frame in alike):
             self.folders.grey.add(image)
@@ -215,11 +215,22 @@ def _mask(frame: Frame, size: tuple[int, int]) -> Tensor:
 
 
 def _without_colours(image: Tensor) -> Tensor:
-    """A picture (H, W, C) as (H, W, 1), where its three channels are alike."""
-    apart = image.amax(-1) - image.amin(-1)
-    if image.shape[-1] != 3 or apart.mean() > FAINT or apart.max() > MARK:
+    """A picture (H, W, 3 or 4) as (H, W, 1 or 2), where its three colours are alike; alpha
+    stays."""
+    colours, alpha = image[..., :3], image[..., 3:]
+    apart = colours.amax(-1) - colours.amin(-1)
+    if image.shape[-1] < 3 or apart.mean() > FAINT or apart.max() > MARK:
         return image
-    return image.double().mean(-1, keepdim=True).float()  # of three equal ones it is each
+    grey = colours.double().mean(-1, keepdim=True).float()  # of three equal ones it is each
+    return torch.cat((grey, alpha), -1)
+
+
+def _deep(values: np.ndarray | None) -> bool:
+    """Whether there are levels between those of 8 bits."""
+    if values is None:
+        return False
+    levels = values * np.float32(255)
+    return bool(np.abs(levels - levels.round()).max() > STEP)
 
 
 def _is_read(prompt: Mapping, node_id: str, slot: int) -> bool:

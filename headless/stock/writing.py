@@ -20,7 +20,7 @@ KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff"
 SETTINGS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0}, "TIFF": {"compression": "tiff_adobe_deflate"},
     "WEBP": {"quality": 95, "method": 4}, "PNG": {"compress_level": 4}}
-COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # channels -> a PNG's
+COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> a PNG's
 METRE = 39.3701  # inches
 UP = 2  # the filter of PNG rows that takes the row above away
 
@@ -30,7 +30,7 @@ def writer(image: Tensor, ending: str, deep: bool, chunks: PngInfo, kept: Mappin
     """What writes a picture to a stream.
 
     Args:
-        image: (H, W, 1, 3 or 4), clipped to [0, 1].
+        image: (H, W, 1 to 4), grey or RGB with or without alpha, clipped to [0, 1].
         ending: one of `KINDS`.
         deep: 16 bits, in PNG and TIFF.
         chunks: texts; a PNG alone carries them.
@@ -45,19 +45,24 @@ def writer(image: Tensor, ending: str, deep: bool, chunks: PngInfo, kept: Mappin
     if deep:
         TOLD.warning("%s holds 8 of the picture's 16 bits.", kind)
     picture = eight_bits(image)
-    if kind == "JPEG" and picture.mode == "RGBA":
-        if picture.getextrema()[3][0] < 255:
+    if kind == "JPEG" and picture.mode in ("LA", "RGBA"):
+        if picture.getchannel("A").getextrema()[0] < 255:
             TOLD.warning("JPEG holds no transparency; the picture is laid on white.")
         ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture).convert("RGB")
+        without = picture.mode.removesuffix("A")
+        picture = Image.alpha_composite(ground, picture.convert("RGBA")).convert(without)
     more = {"pnginfo": chunks} if kind == "PNG" else {}
     settings = {"compress_level": 1} if fast else SETTINGS[kind]
     return partial(picture.save, format=kind, **settings, **more, **kept)
 
 
 def eight_bits(image: Tensor) -> Image.Image:
-    """A picture (H, W, C): clipped and, as ComfyUI does, cut to whole numbers."""
-    pixels = (image.detach().float().cpu() * 255).clamp(0, 255).numpy().astype(np.uint8)
+    """A picture (H, W, C): clipped and, as ComfyUI does, cut to whole numbers; but alpha, which
+    comes as 1 - (1 - alpha), is rounded, or it would lose a level wherever it is below 1/2."""
+    levels = (image.detach().float().cpu() * 255).clamp(0, 255)
+    if levels.shape[-1] in (2, 4):
+        levels[..., -1].round_()
+    pixels = levels.numpy().astype(np.uint8)
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
@@ -101,10 +106,11 @@ def _deep_tiff(image: Tensor, kept: Mapping[str, Any]) -> Callable[[IO[bytes]], 
         TOLD.warning("a TIFF of 16 bits is written without EXIF; a PNG keeps both.")
 
     def write(stream: IO[bytes]) -> None:
-        grey = pixels.shape[-1] == 1
+        channels = pixels.shape[-1]
         with TiffWriter(stream) as file:
-            file.write(pixels[..., 0] if grey else pixels, compression="zlib",
-                       photometric="minisblack" if grey else "rgb", resolution=kept.get("dpi"),
-                       extrasamples=["unassalpha"] if pixels.shape[-1] == 4 else None)
+            file.write(pixels[..., 0] if channels == 1 else pixels, compression="zlib",
+                       photometric="minisblack" if channels < 3 else "rgb",
+                       resolution=kept.get("dpi"), planarconfig="contig" if channels > 1 else None,
+                       extrasamples=["unassalpha"] if channels in (2, 4) else None)
 
     return write
