@@ -1,6 +1,7 @@
 """The everyday jobs, each with its blueprint of ComfyUI's, `subgraphs/*.json`."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,9 +35,16 @@ class Cost:
         millions = pixels / 1e6
         seconds, gigabytes = self.of(millions)
         seconds += hidden / 1e6 * self.hidden_seconds
-        time = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
         size = f"{millions:.1f}" if millions >= 0.1 else f"{millions:.1g}"
-        return f"{size} megapixels: about {time} of a processor core, {gigabytes:.1f} GB"
+        return (f"{size} megapixels: about {in_words(seconds)} of a processor core, "
+                f"{gigabytes:.1f} GB")
+
+
+def in_words(seconds: float) -> str:
+    """A time in the unit that tells it with two digits or three."""
+    units = ((100.0, 1.0, "seconds"), (6000.0, 60.0, "minutes"), (math.inf, 3600.0, "hours"))
+    _, unit, name = next(each for each in units if seconds < each[0])
+    return f"{seconds / unit:.0f} {name}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .blueprints import JOBS, Cost, around
+from .blueprints import JOBS, Cost, around, in_words
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -60,14 +60,9 @@ def of_batch(options: argparse.Namespace, job: Any, pack: "Pack", items: Sequenc
     looked = pictures[:: -(-len(pictures) // LOOKED_AT)]
     sizes = [_pixels(path) * enlarged(graph) / 1e6 for path in looked]
     (each, _), (_, most) = cost.of(sum(sizes) / len(sizes)), cost.of(max(sizes))
-    return (f"{len(pictures)} pictures: about {_time(each * len(pictures))} of a processor core, "
+    time = in_words(each * len(pictures))
+    return (f"{len(pictures)} pictures: about {time} of a processor core, "
             f"{most:.1f} GB for the largest.\n")
-
-
-def _time(seconds: float) -> str:
-    units = ((100.0, 1.0, "seconds"), (6000.0, 60.0, "minutes"), (math.inf, 3600.0, "hours"))
-    _, unit, name = next(each for each in units if seconds < each[0])
-    return f"{seconds / unit:.0f} {name}"
 
 
 def _work(graph: "Graph") -> list[tuple[str, ...]]:

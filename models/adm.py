@@ -35,16 +35,16 @@ GROUPS = 32  # of every group normalisation
 INPUT_BLOCK = re.compile(r"input_blocks\.(\d+)\.")
 FLAT = ("time_embed.", "middle_block.", "out.")  # where a module's name has two parts, not three
 LEVEL_END = re.compile(r"output_blocks\.(\d+)\.[12]\.(in|emb|out)_layers\.")  # upsampling block
-PARTS = {  # of a residual or attention block: ADM's name -> diffusers'
+RESIDUAL = {  # of a residual block: ADM's name -> diffusers'
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
     "emb_layers.1": "time_emb_proj",
     "out_layers.0": "norm2",
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
-    "norm": "group_norm",
-    "proj_out": "to_out.0",
 }
+ATTENTION = {"norm": "group_norm", "proj_out": "to_out.0"}
+PARTS = {**RESIDUAL, **ATTENTION}
 
 
 def detect(tensors: Tensors) -> bool:

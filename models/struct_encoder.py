@@ -23,21 +23,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from .adm import ATTENTION, RESIDUAL
 from .weights import UnsupportedWeightsError
 
 Tensors = dict[str, Tensor]
 HEADS = 4
 GROUPS, EPS = 32, 1e-5
 BLOCKS = 2  # residual blocks per level
-RESIDUAL = {  # published name -> diffusers'
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "conv_shortcut",
-}
-ATTENTION = {"norm": "group_norm", "proj_out": "to_out.0"}
 
 
 @dataclass(frozen=True)

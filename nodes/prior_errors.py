@@ -82,7 +82,7 @@ def measured(prior: Prior, pixels: Tensor) -> ErrorCurve:
     name = key.hexdigest()
     if name not in _kept:
         *_, _kept[name] = errors(watched, pixels, factors)
-    progress.value = progress.total
+    progress.reach(progress.total)
     _kept.move_to_end(name)
     while len(_kept) > KEPT:
         _kept.popitem(last=False)

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,15 @@ class Card(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        composite = torch._C.DispatchKey.CompositeImplicitAutograd
-        if func.has_kernel_for_dispatch_key(composite):  # as under inference mode
+        tensors = tensors_of((*args, *kwargs.values()))
+        if not any(isinstance(t, Pretended) for t in tensors) and not names_device(args, kwargs):
+            return func(*args, **kwargs)  # nothing of it lies on the card
+        if is_composite(func):  # as under inference mode
             with self:
                 return func.decompose(*args, **kwargs)
         if func.overloadpacket is aten._efficientzerotensor:  # zeros without memory of their own
             func = aten.zeros.default
         packet = func.overloadpacket
-        tensors = tensors_of((*args, *kwargs.values()))
         target = placed(func, packet, tensors, args, kwargs)
         if packet in COPIES:
             self.count_copy(packet, args, kwargs, target)
@@ -134,6 +136,17 @@ class Card(TorchDispatchMode):
                     self.waits.uploads[asking()] += 1
 
 
+def names_device(args, kwargs) -> bool:
+    """Whether an operation says where its result shall lie."""
+    return kwargs.get("device") is not None or any(isinstance(a, torch.device) for a in args)
+
+
+@cache
+def is_composite(func) -> bool:
+    """Whether an operation is made of others, which are looked at in its place."""
+    return func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+
+
 def keeps_size(func, args) -> bool:
     """Whether a repetition was told how large its result is."""
     return func._schema.name == "aten::repeat_interleave" and not isinstance(args[0], Pretended)
@@ -162,6 +175,8 @@ def placed(func, packet, tensors, args, kwargs) -> torch.device:
 
 def adopted(out, target, args, given):
     """The results as the card's, those that were written in place as they came."""
+    if isinstance(out, torch.Tensor) and all(out is not new for new in given):
+        return Pretended(out.resolve_conj().resolve_neg()) if target == CARD else out
     came = {id(new): old for old, new in zip(tensors_of(args), tensors_of(given), strict=True)}
 
     def adopt(t):

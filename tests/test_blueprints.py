@@ -87,6 +87,7 @@ def test_what_a_job_takes_grows_with_the_result():
     cost = Cost(60, 90, 0.4, 1.2)
     assert cost.said(250_000) == "0.2 megapixels: about 82 seconds of a processor core, 0.7 GB"
     assert cost.said(12_000_000) == "12.0 megapixels: about 19 minutes of a processor core, 14.8 GB"
+    assert "about 60 hours of" in Cost(7200 * 30, 0, 0.4, 0).said(1)
     hidden = Cost(1, 0, 0.4, 0.3, 100)
     assert "about 21 seconds" in hidden.said(1_000_000, 200_000)
     planned, made = SimpleNamespace(graph=SimpleNamespace(nodes={

@@ -60,4 +60,3 @@ def test_both_commands_say_it_before_they_start(pictures, capsys, monkeypatch):
     assert main(["batch", workflow, "--input", "p?.png", "--output", "../all", *ONE_STEP]) == 0
     assert "2 pictures: about 8 seconds of a processor core, 0.3 GB for the" in (
         capsys.readouterr().err)
-    assert foretold._time(7200 * 30) == "60 hours" and foretold._time(600) == "10 minutes"

@@ -52,6 +52,7 @@ def pseudo_random(*shape, start=0.0):
 
 
 @cache
+@cache
 def pseudo_weights():
     """The tensors that the official network was given."""
     tensors = {}

@@ -95,6 +95,7 @@ def test_a_half_written_checkpoint_is_not_one(tmp_path):
 
 
 def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)  # another library may have its own
     options = loop.LoopOptions(out=str(tmp_path), steps=30, batch=4)
     accelerator = loop.start(options)
     with pytest.raises(KeyboardInterrupt):
@@ -102,7 +103,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path):
             if step == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
     assert [p.name for p in loop.checkpoints(tmp_path)] == ["00000004"]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_rate_rises_and_falls():
@@ -143,14 +144,33 @@ def test_muon_remembers_and_serves_matrices_only(draw):
     assert {g["lr"] for s in (matrices, rest) for g in s.param_groups} == {0.5}
 
 
-def two_processes(script: str, out: Path) -> list[str]:
-    """What two processes of one run print, on one CPU, started as torchrun does."""
-    script = "import sys; sys.path[:0] = sys.argv[1:3]\nimport conftest\n" + script
+TWO = """
+import os, signal, sys
+sys.path[:0] = sys.argv[1:3]
+import accelerate, conftest, test_training_loop as t
+task = t.run(sys.argv[3], steps=6, average=0.0)
+print(accelerate.PartialState().num_processes, [float(w.sum()) for w in t.weights(task)])
+options = t.loop.LoopOptions(out=sys.argv[3] + "-ended", steps=500, batch=2)
+accelerator = t.loop.start(options)
+try:
+    for step in t.loop.train(t.Line(), t.POINTS, options, accelerator):
+        if step == 3 and accelerator.process_index == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    print("stopped after", step)
+"""
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """What two processes print of two runs of theirs, on one CPU, started as torchrun does, and
+    where the second run went."""
+    out = tmp_path_factory.mktemp("two") / "run"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     tests = Path(__file__).resolve().parent
-    command = [sys.executable, "-c", script, str(tests), str(tests.parent), str(out)]
+    command = [sys.executable, "-c", TWO, str(tests), str(tests.parent), str(out)]
     started = [
         subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=out.parent,
@@ -158,35 +178,20 @@ def two_processes(script: str, out: Path) -> list[str]:
         )
         for k in range(2)
     ]
-    said = [process.communicate()[0] for process in started]
+    said = [process.communicate()[0].splitlines() for process in started]
     assert [process.returncode for process in started] == [0, 0]
-    return said
+    return said, out.with_name("run-ended")
 
 
-def test_two_processes_share_a_run(tmp_path):
+def test_two_processes_share_a_run(two_processes, tmp_path):
     """Each has its own samples, and all have one set of weights."""
-    script = (
-        "import accelerate, test_training_loop as t\n"
-        "task = t.run(sys.argv[3], steps=6, average=0.0)\n"
-        "print(accelerate.PartialState().num_processes, [float(w.sum()) for w in t.weights(task)])"
-    )
-    said = two_processes(script, tmp_path / "run")
+    said = [lines[0] for lines in two_processes[0]]
     alone = run(tmp_path / "alone", 6, average=0.0)
     assert said[0] == said[1] and said[0].startswith("2 [")
     assert said[0][2:].strip() != str([float(w.sum()) for w in weights(alone)])
 
 
-def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path):
-    script = (
-        "import os, signal, test_training_loop as t\n"
-        "options = t.loop.LoopOptions(out=sys.argv[3], steps=500, batch=2)\n"
-        "accelerator = t.loop.start(options)\n"
-        "try:\n"
-        "    for step in t.loop.train(t.Line(), t.POINTS, options, accelerator):\n"
-        "        if step == 3 and accelerator.process_index == 1:\n"
-        "            os.kill(os.getpid(), signal.SIGTERM)\n"
-        "except KeyboardInterrupt:\n"
-        "    print('stopped after', step)"
-    )
-    assert two_processes(script, tmp_path / "run") == ["stopped after 4\n"] * 2
-    assert [folder.name for folder in loop.checkpoints(tmp_path / "run")] == ["00000004"]
+def test_a_signal_to_one_process_ends_all_after_the_same_step(two_processes):
+    said, out = two_processes
+    assert [lines[1:] for lines in said] == [["stopped after 4"]] * 2
+    assert [folder.name for folder in loop.checkpoints(out)] == ["00000004"]

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from .kernel_kinds import REACH, Shape
-from .kernel_update import luminance
+from .kernel_update import LUMINANCE_NOISE, luminance
 
 FALLS = (2.0, 2.5, 3.0)  # alpha
 BAND = (0.02, 0.45)  # cycles a pixel: below it windows leak, above it demosaicing does
@@ -82,7 +82,7 @@ def spectrum_of(y: Tensor, noise_level: float) -> Spectrum:
     across = torch.fft.rfftfreq(size[1], dtype=torch.float64)
     frequency = torch.fft.fftfreq(size[0], dtype=torch.float64)[:, None].hypot(across[None])
     read = (frequency > BAND[0]) & (frequency < BAND[1])
-    noise = noise_level * luminance(torch.eye(3)[None, :, :, None]).norm().item()
+    noise = noise_level * LUMINANCE_NOISE
     falls = torch.stack([frequency[read] ** -fall for fall in FALLS])
     return Spectrum(power[read], falls, noise, size, read)
 

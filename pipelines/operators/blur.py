@@ -108,13 +108,12 @@ class Blur(Options, Operator):
         """The picture with what lies beyond its edge, as far as the kernel reaches; its last pixel
         to the end of the frame, which no result reads, and saves a copy."""
         height, width = x.shape[-2:]
-        self._check_size(height, width)
         r = self._reach()
         if self.border == "replicate":
             return F.pad(x, (r, size[1] - width - r, r, size[0] - height - r), mode="replicate")
         return F.pad(x, (r, r, r, r), mode=self.border) if r else x
 
-    def _check_size(self, height: int, width: int) -> None:
+    def check_size(self, height: int, width: int) -> None:
         """Raise `ValueError` for a picture that a reflection would pass."""
         r = self._reach()
         if self.border == "reflect" and r >= min(height, width):
@@ -155,7 +154,6 @@ class GaussianBlur(Blur):
         """`Blur`'s; small pictures on a card by two products."""
         if not self._separates(x):
             return super().forward(x)
-        self._check_size(*x.shape[-2:])
         rows, columns = (self._axis(n, x) for n in x.shape[-2:])
         return rows.on_rows(columns.on_columns(x))
 
@@ -185,9 +183,8 @@ class GaussianBlur(Blur):
         known = super().structure
         return known if self.border == "official" else known | {"separable"}
 
-    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def axes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """One row of Gaussian weights per output, folded at the border."""
-        self._check_size(height, width)
         return self._rows(height), self._rows(width)
 
     def _rows(self, size: int) -> Tensor:

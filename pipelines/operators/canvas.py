@@ -39,7 +39,7 @@ class NearestUpsample(Operator):
         """The size before enlarging."""
         return height // self.factor, width // self.factor
 
-    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def axes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Each row of the identity, `factor` times."""
         rows, columns = (torch.eye(n, dtype=torch.float64) for n in (height, width))
         return rows.repeat_interleave(self.factor, 0), columns.repeat_interleave(self.factor, 0)
@@ -54,17 +54,15 @@ class Crop(Operator):
     structure: ClassVar[frozenset[str]] = frozenset({"one_to_one", "separable"})
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H', W') -> (B, C, height, width). Raises `ValueError` for a smaller canvas."""
-        self._check_size(*x.shape[-2:])
+        """(B, C, H', W') -> (B, C, height, width)."""
         return x[..., : self.height, : self.width]
 
-    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def axes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """The first rows of the identity."""
-        self._check_size(height, width)
         rows, columns = (torch.eye(n, dtype=torch.float64) for n in (height, width))
         return rows[: self.height], columns[: self.width]
 
-    def _check_size(self, height: int, width: int) -> None:
+    def check_size(self, height: int, width: int) -> None:
         """Raise `ValueError` for a canvas that is smaller than the window."""
         if height < self.height or width < self.width:
             raise ValueError(

@@ -172,7 +172,7 @@ class Compose(Operator):
         """The last member's."""
         return self.operators[-1].silence(y)
 
-    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def axes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """The products of the members' matrices."""
         rows, columns = self.operators[0].matrices(height, width)
         for operator in self.operators[1:]:

@@ -30,7 +30,7 @@ class Operator(Constants, ABC):
       "one_to_one"  every measured value reads at most one pixel, so A^T A is diagonal;
       "circulant"   a cyclic shift of the image becomes a cyclic shift of the measurement, so the
                     FFT diagonalises A^T A;
-      "separable"   A x = M_h x M_w^T with the matrices that `matrices` returns.
+      "separable"   A x = M_h x M_w^T with the matrices that `axes` returns.
 
     Where the derived `vjp` or `jvp` is much slower than what is known of A, a subclass may override
     it (`Blur`, `HDRClip`, `Compose`); the tests hold every override against the derived one.
@@ -95,8 +95,17 @@ class Operator(Constants, ABC):
         """The networks it runs, which must lie where its images do; none unless overridden."""
         return ()
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise `ValueError` for an image of a size that A cannot take; none unless overridden."""
+
     def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """(M_h, M_w) in float64 with A x = M_h x M_w^T for an image of height x width."""
+        """(M_h, M_w) in float64 with A x = M_h x M_w^T for an image of height x width; a subclass
+        writes `axes`. Raises `ValueError` for a size that A cannot take."""
+        self.check_size(height, width)
+        return self.axes(height, width)
+
+    def axes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """`matrices` of a size that A takes."""
         raise NotImplementedError(f"{type(self).__name__} is not separable.")
 
     def upsampled(self, factor: int) -> Operator | None:
@@ -119,9 +128,11 @@ class Operator(Constants, ABC):
     def __call__(self, x: Tensor) -> Tensor:
         """A(x) with the shapes checked.
 
-        Raises `ValueError` when x is not (B, C, H, W) or `forward` gives another batch size.
+        Raises `ValueError` when x is not (B, C, H, W), has a size that A cannot take, or `forward`
+        gives another batch size.
         """
         check_image(x, type(self).__name__)
+        self.check_size(*x.shape[-2:])
         y = self.forward(x)
         if y.ndim != 4 or y.shape[0] != x.shape[0]:
             raise ValueError(

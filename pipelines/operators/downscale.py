@@ -56,13 +56,11 @@ class Downscale(Options, Operator):
     structure: ClassVar[frozenset[str]] = frozenset({"separable"})
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H / f, W / f), rounded. Raises `ValueError` for H or W below
-        f."""
+        """(B, C, H, W) -> (B, C, H / f, W / f), rounded."""
         height, width = x.shape[-2:]
-        self._check_size(height, width)
         return self._axis(width, x).on_columns(self._axis(height, x).on_rows(x))
 
-    def _check_size(self, height: int, width: int) -> None:
+    def check_size(self, height: int, width: int) -> None:
         """Raise `ValueError` for H or W below f."""
         if min(height, width) < nearest(self.factor):
             raise ValueError(
@@ -105,9 +103,8 @@ class Downscale(Options, Operator):
         """(f h, f w), rounded."""
         return nearest(height * self.factor), nearest(width * self.factor)
 
-    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def axes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """D_h and D_w."""
-        self._check_size(height, width)
         return self._reduction(height), self._reduction(width)
 
 

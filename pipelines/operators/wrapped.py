@@ -103,7 +103,7 @@ class WrappedOperator(Operator):
         """A U, where one operator is quicker than two."""
         return self.operator.upsampled(factor)
 
-    def matrices(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def axes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """(M_h, M_w)."""
         return self.operator.matrices(height, width)
 

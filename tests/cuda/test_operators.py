@@ -1,6 +1,7 @@
 """Every operator and every update on a card: the CPU's results, forwards and backwards."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ every_operator = pytest.mark.parametrize("name", OPERATORS)
 UPDATES = {
     "cg": ConjugateGradient(4),
     "cg, plain": ConjugateGradient(3, preconditioned=False, tolerance=0.0),
-    "cg, sampled": ConjugateGradient(3, sample=True, prior_std=0.5),
+    "cg, sampled": ConjugateGradient(2, sample=True, prior_std=0.5),
     "langevin": Langevin(iterations=3),
     "gradient": LikelihoodGradient(),
 }
@@ -41,7 +42,10 @@ def test_no_operator_is_left_out():
     assert {c for c in mine if not c.__abstractmethods__} == known | {Correlated}
 
 
-def on(operator, device):
+@cache
+def on(name, device):
+    """The operator on a device, whose derivative is tried once for all of its tests."""
+    operator = OPERATORS[name]()
     for network in operator.networks:
         network.to(device)
     return operator
@@ -57,7 +61,7 @@ def test_an_operator_and_its_derivatives(name, card):
     x, v = pictures(12 if "decoder" in name else 3)
     results = []
     for device in ("cpu", card):
-        operator = on(OPERATORS[name](), device)
+        operator = on(name, torch.device(device))
         y, pullback = operator.vjp(x.to(device))
         u = torch.linspace(-1, 1, y.numel()).reshape(y.shape).to(device)
         made = [y, operator(x.to(device)), pullback(u), operator.jvp(x.to(device), v.to(device))]
@@ -77,15 +81,16 @@ def test_a_gaussian_is_reflected_no_further_than_on_the_cpu(card):
 
 def updated(name, update, device):
     x, truth = pictures(12 if "decoder" in name else 3)
-    operator = on(OPERATORS[name](), device)
+    operator = on(name, torch.device(device))
     y = operator(0.3 * truth.to(device))
     m = Measurement(y, operator, 0.05)
     around = Surroundings(0.4, 0.3, per_sample_noise([1, 2]), 0.5, lambda u: 0.7 * u)
     return UPDATES[update](x.to(device), 0.4, m, around)
 
 
-@every_operator
-@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize(("name", "update"), [
+    pytest.param(name, update, id=f"{update}-{name}") for name in OPERATORS for update in UPDATES
+    if update != "cg, plain" or OPERATORS[name]().linear])  # others are never preconditioned
 def test_an_update(name, update, card):
     """JPEG rounds: of two states that differ by 1e-6 one may lose a coefficient that the other
     keeps, after which conjugate gradients go different ways (rms .0016 on one and the same CPU)."""
