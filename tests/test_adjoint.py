@@ -183,7 +183,8 @@ def test_a_prior_is_tried_anew_at_every_level():
 @pytest.mark.parametrize("sigma", [0.02, 0.3, 2.0, 60.0])
 def test_the_built_in_prior_passes_at_every_level_and_precision(sigma, dtype):
     prior = load_pixel_prior(BUILT_IN, dtype)
-    x = start((32, 48)) + sigma * noise()(torch.empty(2, 3, 32, 48))
+    x = start((32, 32), 1)
+    x = x + sigma * per_sample_noise([1])(x)
     predict(prior, x, sigma, 1, 1, backward=True, untried=True)
 
 

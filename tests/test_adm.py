@@ -35,7 +35,7 @@ def prior(small):
     return adm.load(small, {}, "small")
 
 
-@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("size", [64, 96])
 @pytest.mark.parametrize("config", [FFHQ, IMAGENET])
 def test_network_is_the_published_one(config, size, draw):
     weights = random_weights(32, *config)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 0.3  # seconds that the pack may add
 HEAVY = ("diffusers", "kornia", "scipy", "skimage", "transformers", "ray", "lpips", "deepinv",
          "spandrel", "torchvision", "accelerate", "huggingface_hub", "av")  # fmt: skip
 PROBE = """
@@ -54,7 +55,10 @@ def report(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("custom_nodes") / "ComfyUI-Undegrade.v2"
     folder.symlink_to(ROOT, target_is_directory=True)
     import_by_path(folder)  # compiles the files
-    return min((import_by_path(folder) for _ in range(2)), key=lambda found: found["seconds"])
+    found = import_by_path(folder)
+    if found["seconds"] < LIMIT:
+        return found
+    return min(found, import_by_path(folder), key=lambda each: each["seconds"])  # a busy machine
 
 
 def test_offers_its_nodes(report):
@@ -71,7 +75,7 @@ def test_changes_no_global_state(report):
 
 
 def test_adds_at_most_three_tenths_of_a_second(report):
-    assert report["seconds"] < 0.3
+    assert report["seconds"] < LIMIT
 
 
 def test_sees_a_bad_pack(tmp_path):
@@ -87,7 +91,7 @@ def test_sees_a_bad_pack(tmp_path):
         "NODE_CLASS_MAPPINGS, WEB_DIRECTORY = {}, 'nowhere'\n"
     )
     report = import_by_path(tmp_path)
-    assert "scipy" in report["modules"] and not report["web"] and report["seconds"] > 0.3
+    assert "scipy" in report["modules"] and not report["web"] and report["seconds"] > LIMIT
     assert set(report["changed"]) >= {
         "python random", "torch random", "numpy random", "gradients", "precision", "dtype", "path",
         "environment", "warnings", "logging", "threads",

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -26,8 +27,7 @@ COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths"
 COMFY_NAME = re.compile(r"(comfy|comfy_api|comfy_extras|comfy_execution)(\.\w+)+|folder_paths")
 ASKS_HOST = re.compile(r"nodes/comfyui/host\.py:|nodes/comfyui/\w+\.py:\d+ names ")
 HEAVY = ("diffusers", "kornia", "scipy", "skimage", "transformers", "ray", "av", "lpips", "deepinv")
-OPTIONAL = {  # the extras in pyproject.toml
-    "av", "deepinv", "huggingface_hub", "lpips", "ray", "tifffile", "transformers"}
+OPTIONAL = {"av", "deepinv", "huggingface_hub", "lpips", "ray", "tifffile", "transformers"}
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}  # where the import's name differs
 LATE = re.compile(r"\.double\(\)(\.\w+\(\))*\.cpu\(\)")
 TYPING = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
@@ -61,14 +61,11 @@ def folder_of(file: PurePosixPath) -> str:
     return file.parts[0] if len(file.parts) > 1 else ""
 
 
-def sources(
-    root: Path, folders: tuple[str, ...]
-) -> Iterator[tuple[PurePosixPath, ast.Module, str]]:
-    """Every Python file of the folders, parsed; of the root itself only its own files."""
+def sources(root: Path, folders: tuple[str, ...]) -> Iterator[tuple[PurePosixPath, str]]:
+    """Every Python file of the folders, read; of the root itself only its own files."""
     for folder in folders:
         for path in sorted((root / folder).glob("**/*.py" if folder else "*.py")):
-            text = path.read_text(encoding="utf-8")
-            yield PurePosixPath(path.relative_to(root).as_posix()), ast.parse(text), text
+            yield PurePosixPath(path.relative_to(root).as_posix()), path.read_text("utf-8")
 
 
 def walk(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
@@ -84,15 +81,18 @@ def walk(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
 
 def imports(root: Path, folders: tuple[str, ...]) -> list[Import]:
     """Every import statement, one entry per module."""
+    return [i for file, text in sources(root, folders) for i in imports_of(root, file, text)]
+
+
+@cache
+def imports_of(root: Path, file: PurePosixPath, text: str) -> list[Import]:
+    """Those of one file, parsed once for all rules."""
     found = []
-    for file, tree, _ in sources(root, folders):
-        for node, lazy in walk(tree):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-                found += [Import(file, node.lineno, name, False, lazy) for name in names]
-            elif isinstance(node, ast.ImportFrom):
-                found += [Import(file, node.lineno, module, node.level > 0, lazy)
-                          for module in resolve(root, file, node)]
+    for node, lazy in walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            plain, place = isinstance(node, ast.Import), (file, node.lineno)
+            names = [a.name for a in node.names] if plain else resolve(root, file, node)
+            found += [Import(*place, n, not plain and node.level > 0, lazy) for n in names]
     return found
 
 
@@ -132,8 +132,8 @@ def past_the_seams(root: Path) -> list[str]:
 def comfy(root: Path) -> list[str]:
     """Files that import ComfyUI, or name a module of it beside those that may ask the host."""
     named = [str(i) for i in imports(root, tuple(LAYERS)) if i.top in COMFY]
-    for file, tree, _ in sources(root, tuple(LAYERS)):
-        named += [f"{file}:{node.lineno} names {node.value}" for node in ast.walk(tree)
+    for file, text in sources(root, tuple(LAYERS)):
+        named += [f"{file}:{node.lineno} names {node.value}" for node in ast.walk(ast.parse(text))
                   if isinstance(node, ast.Constant) and isinstance(node.value, str)
                   and COMFY_NAME.fullmatch(node.value)]
     return [line for line in named if not ASKS_HOST.match(line)]
@@ -156,21 +156,21 @@ def undeclared(root: Path) -> list[str]:
 
 def misnamed(root: Path) -> list[str]:
     """File names that say nothing, or hide a module of the standard library from a script."""
-    named = [file for file, _, _ in sources(root, (*LAYERS, "benchmarks"))]
     names = {p.stem for folder in SCRIPTS for p in (root / folder).glob("*")
-             if p.suffix == ".py" or p.is_dir()} | {f.stem for f, _, _ in sources(root, SHIPPED)}
-    vague = [str(file) for file in named if VAGUE.fullmatch(file.stem)]
+             if p.suffix == ".py" or p.is_dir()} | {f.stem for f, _ in sources(root, SHIPPED)}
+    vague = [str(file) for file, _ in sources(root, (*LAYERS, "benchmarks"))
+             if VAGUE.fullmatch(file.stem)]
     return vague + sorted(names & sys.stdlib_module_names)
 
 
 def oversized(root: Path) -> list[str]:
     """Files and functions that no longer fit a reader's head."""
     found = []
-    for file, tree, text in sources(root, (*LAYERS, "benchmarks", "tests")):
+    for file, text in sources(root, (*LAYERS, "benchmarks", "tests")):
         limit = NETWORK_LINES if file.parts[0] == "models" else FILE_LINES
-        if len(text.splitlines()) > limit:
-            found.append(f"{file} has {len(text.splitlines())} lines; the limit is {limit}")
-        for node in ast.walk(tree):
+        if (lines := len(text.splitlines())) > limit:
+            found.append(f"{file} has {lines} lines; the limit is {limit}")
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > FUNCTION_LINES:
@@ -180,7 +180,7 @@ def oversized(root: Path) -> list[str]:
 
 def late(root: Path) -> list[str]:
     """Apple's GPUs have no float64: a tensor goes to the CPU first."""
-    return [str(file) for file, _, text in sources(root, SHIPPED) if LATE.search(text)]
+    return [str(file) for file, text in sources(root, SHIPPED) if LATE.search(text)]
 
 
 BROKEN = {  # rule -> files with their texts, in each of which the rule must find one fault

@@ -114,12 +114,12 @@ def test_metadata_says_how_it_was_made():
 
 @pytest.mark.parametrize(
     ("sigma", "least", "over_control"),
-    [(0.15, 0.9, 0.9), (0.25, 0.9, 1.1), (0.4, 0.9, 1.4), (0.7, 0.9, 1.9)],
+    [(0.15, 0.95, 1.0), (0.25, 1.0, 1.2), (0.4, 1.0, 1.6), (0.7, 0.95, 2.2)],
 )
 def test_it_gains_over_bicubic_on_a_photograph(shipped, sigma, least, over_control):
     """In dB, the mean of four degradations; the control starts from noise nobody predicted."""
     data = pytest.importorskip("skimage.data")
-    x = torch.from_numpy(data.astronaut()[:256, 100:356]).permute(2, 0, 1)[None] / 127.5 - 1
+    x = torch.from_numpy(data.astronaut()[64:192, 160:288]).permute(2, 0, 1)[None] / 127.5 - 1
     x = x.expand(4, -1, -1, -1)
     lr = degrade(x, RealWorldDegradation("mild"), range(4))
     z, level = interpolate(lr, scale_factor=4, mode="bicubic"), torch.full((4,), sigma)

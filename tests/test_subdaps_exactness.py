@@ -99,10 +99,11 @@ def assert_law(samples: torch.Tensor, mean: torch.Tensor, cov: torch.Tensor) -> 
 @pytest.mark.parametrize("name", UPDATES)
 def test_samples_follow_the_law_of_the_chain(draw, name):
     y, n = draw(1, *SIZE), 3000 if name == "langevin" else 1500
-    noise = per_sample_noise(range(n))
-    if name == "langevin":  # many draws: one generator for all
-        generator = torch.Generator().manual_seed(5)
-        noise = lambda like: torch.randn(like.shape, generator=generator)  # noqa: E731
+    generator = torch.Generator().manual_seed(5)  # one for all samples: many draws
+
+    def noise(like):
+        return torch.randn(like.shape, generator=generator)
+
     steps = gaussian_run(UPDATES[name], y.expand(n, *SIZE), noise)
     sigmas = [step.sigma for step in steps] + [0.0]
     before, final = law_of_run(UPDATES[name], y.flatten().double(), sigmas)

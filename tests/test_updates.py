@@ -66,7 +66,7 @@ def test_a_sample_is_the_same_alone_and_in_a_batch(draw, two_threads, operator):
     size = (3, 104, 108)  # large enough that a sum over one sample is split among threads
     x0_hat, y = draw(3, *size), operator(draw(3, *size))
     x0_hat[1] *= 5
-    update = ConjugateGradient(iterations=4, tolerance=0.0)
+    update = ConjugateGradient(iterations=2, tolerance=0.0)
     together = update(x0_hat, 0.7, Measurement(y, operator, 0.05))
     for b in range(3):
         s = slice(b, b + 1)
