@@ -20,7 +20,7 @@ from typing import Any
 
 import pack
 import torch
-from gpu_more import levels_part, peaks_part, together_part
+from gpu_more import again_part, levels_part, peaks_part, together_part
 from gpu_networks import ffhq_size
 from gpu_parts import regions_part, starts_part, step_part, update_part
 from gpu_runs import (
@@ -133,6 +133,7 @@ def sized(asked: Asked, precision: str, size: str) -> Row:
 
 PARTS = {
     "small": small_runs,
+    "again": again_part,
     "official": official,
     "together": together_part,
     "step": step_part,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-from gpu_runs import Asked, Row, built_in, figures, measured, recordings, seconds_of, ways
+from gpu_runs import Asked, Row, built_in, figures, measured, recordings, sampled, seconds_of, ways
 from tasks import TITLES, operators
 
 from undegrade.models.registry import networks_of
 from undegrade.nodes.comfyui import host
+from undegrade.nodes.comfyui.kept import KEPT
 from undegrade.nodes.comfyui.recorded import played
 from undegrade.pipelines.level import level_operator
 from undegrade.pipelines.measurement import Measurement
@@ -34,6 +36,28 @@ def together_part(asked: Asked) -> Iterator[Row]:
         with recordings(True):
             found = figures(asked, prior, m, asked.steps, tries=1)
         yield f"built-in, {title}, {len(m.y)} pictures of {asked.sizes[0]}", *found, None
+
+
+def again_part(asked: Asked) -> Iterator[Row]:
+    """The built-in prior at the smallest size, when its calls have to be recorded and when those of
+    the run before are kept; and what these take."""
+    height, width = map(int, asked.sizes[0].split("x"))
+    prior = built_in("float32")
+    m = measured(height, width, operators(1, height)["super_resolution"])
+    with recordings(True):
+        figures(asked, prior, m, asked.steps, tries=1)
+        for title in ("first", "second"):
+            seconds = []
+            for _ in range(1 if asked.small else 3):
+                if title == "first":
+                    KEPT.throw_away()
+                run = partial(sampled, prior, m, steps=asked.steps)
+                seconds.append(seconds_of(run, asked.device))
+            held = KEPT.recordings.held / 2**20 if asked.device.type == "cuda" else 0
+            more = {"kept": len(KEPT.recordings.known), "pool MiB": held}
+            name = f"built-in, super-resolution x4, {asked.sizes[0]}, {title} run"
+            yield name, min(seconds), None, None, None, more
+    KEPT.throw_away()
 
 
 def levels_part(asked: Asked) -> Iterator[Row]:

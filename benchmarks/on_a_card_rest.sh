@@ -8,12 +8,13 @@ python=${PYTHON:-python3}
 mkdir -p "$out"
 export OMP_NUM_THREADS=2
 timeout --signal INT 65 "$python" -m pytest -p no:cacheprovider --tb short -rfE -m cuda \
-  tests/cuda/test_replay.py tests/cuda/test_recorded_runs.py tests/test_noise.py \
-  -k "same_bits or sums or noise_of_a_card or regions" \
+  tests/cuda/test_replay.py tests/cuda/test_recorded_runs.py \
+  tests/cuda/test_kept_runs.py tests/test_noise.py \
+  -k "kept_runs or same_bits or sums or noise_of_a_card or regions" \
   > "$out/rest_tests.txt" 2>&1
 tests=$?
 parts=()
-for part in small step updates together levels photographs large starts regions official peaks largest; do
+for part in small again step updates together levels photographs large starts regions official peaks largest; do
   parts+=(--part "$part")
 done
 timeout 305 "$python" benchmarks/gpu.py --seconds "${SECONDS_OF_BENCHMARK:-280}" "${parts[@]}" \

@@ -39,6 +39,7 @@ TESTS = (
     "filling", "gmsd", "gradient_posterior", "guider_prior", "information_gain", "inversion_nodes",
     "inversion_sampler", "inversion_sigmas", "invsr", "invsr_sizes", "jpeg_cells", "jpeg_quality",
     "jpeg_repair", "kernel_of_any_size", "langevin", "large_states", "latent", "latent_prior",
+    "kept", "recordings",
     "masks", "modulated_unet", "motion_blur", "no_global_state", "noise", "noise_level",
     "noise_predictor", "nonlinear_blur", "number_format", "operator_parity", "operators",
     "pixel_predictor", "pixel_prior", "posterior_statistics", "prior_from_guider", "quality_maps",

@@ -5,12 +5,15 @@ hundred kernels of a few microseconds, and the host takes longer to launch them 
 run them. As a CUDA graph they are launched as one, with the same bits.
 
 A run owns its `Recordings`; `close` gives back what they took. Weights must not move meanwhile.
+Those that outlive a run are `nodes/comfyui/kept.py`'s.
 What cannot be recorded is launched as ever: operations that ask the card for a number, a derivative
 through the network, a card with too little memory. Hooks would run when their network is recorded,
 and not again: give no `ReplayedPrior` a network that has some.
 
-What stays behind is cuBLAS's memory for the one stream that recordings are made on, as it has for
-every stream; a process takes it once.
+What stays behind is cuBLAS's memory for the stream that recordings are made on, as it has for every
+stream; a process takes it once. Graphs may write to it when they are played, and torch 2.13 frees
+it as soon as any graph goes that was recorded on that stream (pytorch/pytorch issue 193402): so
+those of one stream go together, and those that outlive a run have a stream apart.
 """
 
 from __future__ import annotations
@@ -75,8 +78,11 @@ class Recordings:
 
     Work is launched the first time, recorded the second, and played back from then on. It must
     do the same for the same key, with whatever else it reads where it was.
+
+    lasting: they outlive runs, on a stream apart from those that go with one.
     """
 
+    lasting: bool = False
     known: dict[Hashable, State | Recording] = field(default_factory=dict)
     pool: Any = None
 
@@ -88,7 +94,7 @@ class Recordings:
         key = (key, *((t.shape, t.dtype) for t in tensors))
         found = self.known.get(key)
         if found is None:
-            with beside(first.device):
+            with beside(first.device, self.lasting):
                 done = work(*tensors)
             self.known[key] = State.LAUNCHED
             return done
@@ -102,14 +108,32 @@ class Recordings:
         graph, inputs = torch.cuda.CUDAGraph(), [tensor.clone() for tensor in tensors]
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         try:
-            with beside(device):
+            with beside(device, self.lasting):
                 output = captured(graph, self.pool, work, inputs)
         except RuntimeError:  # if the work itself is at fault, it says so when it is launched
-            self.pool = None
-            return State.REFUSED
+            return self.refused()
         free, total = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return Recording(graph, inputs, output) if free + unused > SPARED * total else State.REFUSED
+        spared = free + unused > SPARED * total
+        return Recording(graph, inputs, output) if spared else self.refused()
+
+    def refused(self) -> State:
+        """What is said of the work. Its graph goes, so all others do (see this file's head), and
+        are recorded anew when they are asked for."""
+        self.known = {key: s for key, s in self.known.items() if s is State.REFUSED}
+        self.pool = None
+        return State.REFUSED
+
+    def rest(self) -> None:
+        """Until another run: what was not recorded in this one begins anew in that."""
+        self.known = {key: s for key, s in self.known.items() if not isinstance(s, State)}
+
+    @property
+    def held(self) -> int:
+        """Bytes of the pool, which the recordings alone can use. Most lie idle between two plays:
+        torch counts those as reserved and not as active, as it does what is free for everybody."""
+        parts = torch.cuda.memory_snapshot()
+        return sum(p["total_size"] for p in parts if p["segment_pool_id"] == self.pool)
 
     def close(self) -> None:
         """Give the memory back. Work that is asked for afterwards begins anew."""
@@ -151,15 +175,15 @@ def end(graph: Any, pool: Any, device: torch.device) -> None:
 
 
 @cache
-def stream_of(device: torch.device) -> Any:
+def stream_of(device: torch.device, lasting: bool) -> Any:
     """The one on which work is recorded, as CUDA wants it; cuBLAS keeps memory for each stream."""
     return torch.cuda.Stream(device)
 
 
 @contextmanager
-def beside(device: torch.device) -> Iterator[None]:
+def beside(device: torch.device, lasting: bool = False) -> Iterator[None]:
     """A block on that stream, after all that was launched before it and before all after it."""
-    own, current = stream_of(device), torch.cuda.current_stream(device)
+    own, current = stream_of(device, lasting), torch.cuda.current_stream(device)
     own.wait_stream(current)
     try:
         with torch.cuda.stream(own):
@@ -170,9 +194,14 @@ def beside(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class ReplayedPrior(WrappedPrior):
-    """A prior whose network calls are played back."""
+    """A prior whose network calls are played back.
+
+    key: what a call follows from beside its network and its arguments; the prior itself where that
+    is not known.
+    """
 
     replay: Replay
+    key: Hashable = None
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
         """The wrapped prior's."""
@@ -180,4 +209,4 @@ class ReplayedPrior(WrappedPrior):
         def work(x: Tensor, sigma: Tensor) -> Tensor:
             return self.prior.denoise(x, sigma, factor)
 
-        return self.replay((self.prior, factor), work, x, sigma)
+        return self.replay((self.key or self.prior, factor), work, x, sigma)

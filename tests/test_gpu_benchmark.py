@@ -9,8 +9,8 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-PARTS = ("small", "official", "together", "step", "updates", "levels", "photographs", "large",
-         "starts", "regions", "peaks", "largest")  # fmt: skip
+PARTS = ("small", "again", "official", "together", "step", "updates", "levels", "photographs",
+         "large", "starts", "regions", "peaks", "largest")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def test_it_gets_the_patcher_that_comfyuis_own_networks_get(loads):
 
     host.comfy("comfy.model_patcher").CoreModelPatcher = Core
     host.place([torch.nn.Linear(2, 2)], torch.device("cpu"))
-    assert type(loads[0][0][0]) is Core
+    assert isinstance(loads[0][0][0], Core)
 
 
 def test_another_device_is_another_patcher_of_the_same_network(loads):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
+
+from .kept import KEPT
 
 PATCHER = "_undegrade_patcher"  # a network keeps its own, so that both go when nobody has it
 
@@ -18,6 +21,32 @@ class Placed(torch.nn.Module):
         self.network = network
 
 
+@cache
+def throwing_away(kind: type) -> Any:
+    """A kind of patcher that throws away what is `KEPT` before ComfyUI places a network's weights,
+    takes some or all of them away, or puts others in their places.
+
+    Its callbacks do not tell: it calls `detach`, which moves nothing then, at every load of what is
+    loaded, and none when it unloads a part.
+    """
+
+    class Patcher(kind):  # type: ignore[valid-type, misc]
+        def load(self, *given: Any, **named: Any) -> Any:
+            KEPT.throw_away()
+            return super().load(*given, **named)
+
+        def partially_unload(self, *given: Any, **named: Any) -> Any:
+            KEPT.throw_away()
+            return super().partially_unload(*given, **named)
+
+        def unpatch_model(self, device_to: Any = None, unpatch_weights: bool = True) -> Any:
+            if unpatch_weights:
+                KEPT.throw_away()
+            return super().unpatch_model(device_to, unpatch_weights)
+
+    return Patcher
+
+
 def patcher_of(
     patching: Any, network: torch.nn.Module, load_device: torch.device, offload_device: torch.device
 ) -> Any:
@@ -25,7 +54,7 @@ def patcher_of(
 
     patching: the module comfy.model_patcher.
     """
-    kind = getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
+    kind = throwing_away(getattr(patching, "CoreModelPatcher", patching.ModelPatcher))
     return kind(network, load_device=load_device, offload_device=offload_device)
 
 

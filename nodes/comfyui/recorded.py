@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
-from torch.nn.modules import module as modules
 
 from ...models.discrete import DiscretePrior
 from ...models.pixel import PixelPrior
 from ...models.prior import MeasuredPrior, MultiResolutionPrior, Prior
 from ...models.registry import networks_of
 from ...pipelines.replay import Recordings, Replay, ReplayedPrior, launched
+from .kept import KEPT, lasting_network, plain
 from .model_weights import dynamic
 from .placed_networks import PATCHER
 
@@ -36,7 +35,8 @@ def wanted(device: torch.device) -> bool:
 
 @contextmanager
 def played(prior: Prior, device: torch.device) -> Iterator[tuple[Prior, Replay]]:
-    """(the prior, what plays work back) for a run, whose recordings go with the block.
+    """(the prior, what plays work back) for a run, whose recordings go with the block, but for
+    calls of the prior that may be `kept`.
 
     The prior's own calls are launched where its weights may move meanwhile, because ComfyUI fetches
     them for every layer.
@@ -46,35 +46,35 @@ def played(prior: Prior, device: torch.device) -> Iterator[tuple[Prior, Replay]]
         return
     recordings = Recordings()
     fetched = any(dynamic(getattr(network, PATCHER, None)) for network in networks_of(prior))
+    inner = inside(prior)
+    network = None if fetched else lasting_network(inner)
     try:
-        yield (prior if fetched else replayed(prior, recordings)), recordings
+        with KEPT.lent(network) as kept:
+            if fetched:
+                quick = prior
+            elif kept:
+                quick = replayed(prior, kept, (PixelPrior, inner.sigma_data))  # type: ignore[attr-defined]
+            else:
+                quick = replayed(prior, recordings)
+            yield quick, recordings
     finally:
         recordings.close()
 
 
-def replayed(prior: Prior, replay: Replay) -> Prior:
+def inside(prior: Prior) -> Prior:
+    """What the wrappers around it call as it is."""
+    while type(prior) in (MultiResolutionPrior, MeasuredPrior):
+        prior = prior.prior  # type: ignore[attr-defined]
+    return prior
+
+
+def replayed(prior: Prior, replay: Replay, key: Hashable = None) -> Prior:
     """The prior with its network's calls played back, or itself where they cannot be.
 
     They can be of the pack's own kinds of prior, whose network is `plain`; one that cuts its state
     into tiles asks for memory between its calls.
     """
-    inner = prior
-    while type(inner) in (MultiResolutionPrior, MeasuredPrior):
-        inner = inner.prior  # type: ignore[attr-defined]
+    inner = inside(prior)
     if type(inner) not in (PixelPrior, DiscretePrior) or not plain(inner.network):  # type: ignore[attr-defined]
         return prior
-    return ReplayedPrior(prior, replay)
-
-
-def plain(network: nn.Module) -> bool:
-    """Whether a call of the network is its layers' kernels on one device and nothing else: no hook,
-    no layer with another `forward` than its class has, nobody who watches torch's operations."""
-    if modules._global_forward_hooks or modules._global_forward_pre_hooks:
-        return False
-    if torch._C._len_torch_dispatch_stack():
-        return False
-    devices = {tensor.device for tensor in (*network.parameters(), *network.buffers())}
-    return len(devices) == 1 and not any(
-        layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
-        for layer in network.modules()
-    )
+    return ReplayedPrior(prior, replay, key)

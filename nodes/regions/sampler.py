@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -114,9 +115,11 @@ class RegionAdaptiveSampler:
         if regressor is not None:
             regressor.check(prior)
         gain, spans = information(regressor, chosen.spans, sigmas, prior.codec.factor)
-        with host.running(prior) as device, played(prior, device) as (quick, _):
+        with ExitStack() as block:
+            device = block.enter_context(host.running(prior))
             if network := getattr(regressor, "network", None):
                 host.place([*networks_of(prior), network], device)
+            quick, _ = block.enter_context(played(prior, device))
             task = task_of(prior, samples, grid.grid, seed, sigmas, device)
             progress = host.Progress(len(samples), "Region-Adaptive Sampler", host.STITCHED_EVERY)
             watched = WatchedPrior(quick, progress)

@@ -10,6 +10,7 @@ from test_recorded import Cancelled
 
 from undegrade.models.prior import MultiResolutionPrior
 from undegrade.nodes.comfyui import host, recorded
+from undegrade.nodes.comfyui.kept import KEPT
 from undegrade.nodes.comfyui.wall import repeatable
 from undegrade.pipelines import replay
 from undegrade.pipelines.replay import Recording, Recordings, State, recording
@@ -27,7 +28,7 @@ def records(cuda, use, monkeypatch):
 
     class Noted(Recordings):
         def close(self):
-            states = self.known.values()
+            states = [*self.known.values(), *KEPT.recordings.known.values()]
             kept.append([type(s) if isinstance(s, Recording) else s for s in states])
             super().close()
 
@@ -38,8 +39,10 @@ def records(cuda, use, monkeypatch):
         monkeypatch.setenv(recorded.SWITCH, "1" if allowed else "0")
         return kept
 
+    KEPT.throw_away()
     choose(True)
-    return choose
+    yield choose
+    KEPT.throw_away()
 
 
 def restored(precision="float32", m=None, prior=None, **given):
@@ -99,6 +102,7 @@ def test_one_prior_serves_runs_of_several_sizes(records):
 
 
 def left_on_the_card():
+    KEPT.throw_away()
     gc.collect()
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
