@@ -33,6 +33,7 @@ class Blueprint:
     description: str
     widgets: tuple[tuple[str, str, str, str], ...] = ()
     mask: str = ""
+    more: tuple[str, str, str] = ()  # type: ignore[assignment]  # a node, an optional input, its type
 
 
 BLUEPRINTS = {
@@ -53,7 +54,8 @@ BLUEPRINTS = {
         "heal, inpaint.", (
             ("GrowMask", "expand", "INT", "grow the mask"),
             ("UndegradeFillFromSurroundings", "patch", "INT", "patch"),
-            ("UndegradeFillFromSurroundings", "seed", "INT", "seed")), "UndegradeBoxMask"),
+            ("UndegradeFillFromSurroundings", "seed", "INT", "seed")), "UndegradeBoxMask",
+        ("UndegradeFillFromSurroundings", "do_not_copy", "MASK")),
     "Restore Old Photo": Blueprint(
         "Restore an old photo", "Finds scratches, folds and dust and fills them in: old photo, "
         "scratch, repair.", (
@@ -101,6 +103,8 @@ def drawn(name: str) -> dict[str, Any]:
     what = BLUEPRINTS[name]
     workflow = json.loads(pack.workflow(what.workflow).read_text())
     nodes, links, result = _needed(workflow, what.mask)
+    if what.more:
+        links.append(_connected(nodes, links, *what.more))
     box = _around(list(nodes.values()))
     definition = {
         "id": _uuid(name), "version": 1, "revision": 0, "config": {}, "name": name,
@@ -139,8 +143,17 @@ def _inputs(name: str, links: list[dict]) -> list[dict]:
     for link in links:
         if link["origin_id"] == INSIDE:
             found.setdefault(link["origin_slot"], []).append(link["id"])
-    return [_slot(name, ("image", "mask")[k], ("IMAGE", "MASK")[k], found[k])
+    return [_slot(name, ("image", "mask", "do_not_copy")[k], ("IMAGE", "MASK", "MASK")[k], found[k])
             for k in sorted(found)]
+
+
+def _connected(nodes: dict[int, dict], links: list[dict], kind: str, name: str,
+               type_: str) -> dict[str, Any]:
+    """A link from a third input into an optional one of a node."""
+    node, key = _only(nodes, kind), 1 + max(link["id"] for link in links)
+    node["inputs"].append({"name": name, "type": type_, "link": key})
+    return {"id": key, "origin_id": INSIDE, "origin_slot": 2, "type": type_,
+            "target_id": node["id"], "target_slot": len(node["inputs"]) - 1}
 
 
 def _only(nodes: dict[int, dict], kind: str) -> dict:

@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BLUEPRINTS, LOCALE = ROOT / "subgraphs", ROOT / "locales" / "en" / "nodeDefs.json"
-LOAD, MASK, SAVE, HOST = "1", "2", "3", "10"  # node ids
+LOAD, MASK, SAVE, SPARED, HOST = "1", "2", "3", "4", "10"  # node ids
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ def nodes_of(job: Job, kind: str) -> list[str]:
     return [str(node["id"]) for node in inside["nodes"] if node["type"] == kind]
 
 
-def around(job: Job, mask: bool = False) -> dict[str, Any]:
+def around(job: Job, mask: bool = False, spared: bool = False) -> dict[str, Any]:
     """A workflow of the blueprint between loading and saving; with one that loads a mask, which a
-    blueprint that takes none leaves unconnected."""
+    blueprint that takes none leaves unconnected, and one of what is not to be copied."""
     raw = blueprint(job)
     host = {**raw["nodes"][0], "id": int(HOST)}
     slots = [slot["name"] for slot in host["inputs"]]
@@ -170,11 +170,14 @@ def around(job: Job, mask: bool = False) -> dict[str, Any]:
          "outputs": [{"name": "IMAGE", "type": "IMAGE"}, {"name": "MASK", "type": "MASK"}]},
         host, {"id": int(SAVE), "type": "SaveImage", "widgets_values": ["picture"],
                "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]}]
-    if job.mask or mask:
-        nodes.append({"id": int(MASK), "type": "LoadImageMask", "widgets_values": ["", "red"],
-                      "outputs": [{"name": "MASK", "type": "MASK"}]})
+    for key, wanted in ((MASK, job.mask or mask), (SPARED, spared)):
+        if wanted:
+            nodes.append({"id": int(key), "type": "LoadImageMask", "widgets_values": ["", "red"],
+                          "outputs": [{"name": "MASK", "type": "MASK"}]})
     if job.mask:
         links.append([3, int(MASK), 0, int(HOST), slots.index("mask"), "MASK"])
+    if spared:
+        links.append([4, int(SPARED), 0, int(HOST), slots.index("do_not_copy"), "MASK"])
     for key, _, _, target, place, _ in links:
         if str(target) == HOST:
             host["inputs"][place] = {**host["inputs"][place], "link": key}

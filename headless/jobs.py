@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, Job, around, helps, nodes_of, widgets
+from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, SPARED, Job, around, helps, nodes_of, widgets
 from .destination import expect_format, make_folder, unused, write_to
 from .folders import Folders
 from .foretold import enlarged
+from .given_masks import check_masks, masks_of, selections
 from .jpeg_tables import file_quality
 from .outcome import DONE, refuse
 from .pack import Pack
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .progress import Report
 
 JPEG = "UndegradeEstimateJPEGQuality"
+WHITE = ("a picture of its size, white or nearer to white than to black (on transparent ground, "
+         "too; or the picture itself, erased there, as ComfyUI's mask editor saves it)")
 MASKED = "Inpainting Mask|GrowMask|Match Grain|Fill From Surroundings|Measurement From Image"
 LEAST = 0.5 / 255  # what a picture of 8 bits can show
 
@@ -32,17 +35,18 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
     """Add every job to the command's menu, with its blueprint's widgets as options."""
     for name, job in JOBS.items():
         parser = commands.add_parser(name, help=job.about, description=job.about)
-        parser.set_defaults(action=_run, job=job, mask=None, mask_out=None)
+        parser.set_defaults(action=_run, job=job, mask=None, mask_out=None,
+                            do_not_copy=None)
         add = parser.add_argument
         add("picture", type=Path, help="a picture file")
         if job.mask:
             add("--mask", type=Path, required=True, metavar="FILE",
-                help="a picture of its size, white or nearer to white than to black where it is to "
-                     "be filled in")
+                help=f"{WHITE} where it is to be filled in")
+            add("--do-not-copy", type=Path, metavar="FILE",
+                help=f"{WHITE} where nothing may be copied from: faces or like objects near by")
         if job.marks:
             add("--mask", type=Path, metavar="FILE",
-                help="a picture of its size, white or nearer to white than to black where it is to "
-                     "be filled in, in place of what is found")
+                help=f"{WHITE} where it is to be filled in, in place of what is found")
             add("--mask-out", type=Path, metavar="FILE.png",
                 help="write what was found, too, to correct it and give it back by --mask")
         helped = helps(job)
@@ -74,10 +78,11 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     from .stock.writing import KINDS
 
     job, picture = options.job, options.picture
-    given = [picture, *([options.mask] if options.mask else [])]
+    masks = masks_of(options)
+    given = [picture, *masks.values()]
     if absent := [path for path in given if not path.is_file()]:
         raise WorkflowError(*(f"There is no file {path}." for path in absent))
-    _check_masks(options)
+    check_masks(options)
     beside = picture.suffix.lower() if picture.suffix.lower() in KINDS else ".png"
     ending = f".{options.format}" if options.format else beside
     output = options.output or picture.parent
@@ -89,39 +94,13 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
                             "there; choose another name.")
     folders = Folders(output.parent)
     write_to(folders, output, options.format)
-    it = document(around(job, mask=bool(options.mask)), pack.catalog(folders))
-    inputs = [f"{LOAD}={picture}", *([f"{MASK}={options.mask}"] if options.mask else [])]
+    it = document(around(job, MASK in masks, SPARED in masks), pack.catalog(folders))
+    inputs = [f"{key}={path}" for key, path in {LOAD: picture, **masks}.items()]
     settings = [f"{HOST}:{key}.{widget}={value}" for option, (key, widget) in widgets(job).items()
                 if (value := getattr(options, f"at {option}")) is not None]
     if (estimates := nodes_of(job, JPEG)) and (quality := file_quality(picture)):
         settings += [f"{HOST}:{key}.known_quality={quality}" for key in estimates]
     return planned(it, folders, inputs, [*settings, *options.settings])
-
-
-def _check_masks(options: argparse.Namespace) -> None:
-    """Raise `WorkflowError` for a mask beside settings of how one is found, or one that cannot be
-    written."""
-    from .graph import WorkflowError
-
-    if options.job.marks and options.mask:
-        given = [f"--{name}" for name in widgets(options.job)
-                 if getattr(options, f"at {name}") is not None]
-        if given or options.mask_out:
-            raise WorkflowError(f"--mask is taken in place of what would be found, so leave "
-                                f"{', '.join([*given, *['--mask-out'] * bool(options.mask_out)])} "
-                                "out, or --mask.")
-    if (path := options.mask_out) is not None:
-        if path.suffix.lower() != ".png":
-            raise WorkflowError(f"--mask-out {path}: a mask is written as PNG; name a file that "
-                                "ends in .png.")
-        try:  # now, rather than find out when all is done
-            path.touch(exist_ok=False)
-            path.unlink()
-        except OSError as error:
-            why = ("there is a file of that name; choose another name or delete it"
-                   if isinstance(error, FileExistsError) else f"there is no folder {path.parent}"
-                   if isinstance(error, FileNotFoundError) else error.strerror)
-            raise WorkflowError(f"--mask-out {path}: cannot write there: {why}.") from error
 
 
 def _run(options: argparse.Namespace, pack: Pack) -> int:
@@ -150,12 +129,13 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
     made: dict[str, list[list]] = {}
     extra = {"workflow": plan.document.workflow}
     by_hand = bool(job.marks and options.mask)
+    masks = masks_of(options)
     loaded = MASK if options.mask else LOAD
-    for target in [LOAD, *([MASK] if options.mask else []), *asked, last]:
+    for target in [LOAD, *masks, *asked, last]:
         if by_hand and target in asked:
             made[target] = made[MASK]
-        made |= _black_and_white(
-            execute(plan.graph, plan.catalog, report, extra, [target], made))
+        made |= execute(plan.graph, plan.catalog, report, extra, [target], made)
+        made |= selections(masks, target, made[LOAD][0][0])
         if target == loaded and not options.quiet and host.device().type == "cpu":
             hidden = int((made[MASK][0][0] > 0).sum()) if job.mask else 0
             said = job.cost.said(_pixels(plan, made), hidden)
@@ -183,15 +163,11 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
     return DONE
 
 
-def _black_and_white(made: dict[str, list[list]]) -> dict[str, list[list]]:
-    """What nodes made, the mask that was given without greys, as JPEG leaves around white."""
-    return {i: [[(out[0][0] >= 0.5).float()]] if i == MASK else out for i, out in made.items()}
-
-
 def _against(options: argparse.Namespace, node: str, kind: str, outputs: list[list]) -> str:
     """What a node's outputs say against going on, or nothing."""
-    if node == MASK and not outputs[0][0].any():
-        return f"nothing in {options.mask} is white, and white is what is filled in"
+    if (path := masks_of(options).get(node)) and not outputs[0][0].any():
+        what = "filled in" if node == MASK else "not copied"
+        return f"nothing in {path} is white, and white is what is {what}"
     said = options.job.nothing.get(kind)
     return said(outputs) if said else ""
 
@@ -225,6 +201,8 @@ def _in_options(job: Job, said: str) -> str:
     if job.mask or job.marks:
         said = re.sub(rf"^node {HOST}:\d+ \((?:{MASKED})\) failed: (?=The mask|.* and mask )",
                       "--mask: ", said)
+        said = re.sub(rf"^node {HOST}:\d+ \([^)]*\) failed: (?=.* and do_not_copy )",
+                      "--do-not-copy: ", said).replace("do_not_copy", "the mask")
     for option, (_, widget) in widgets(job).items():
         if option != widget:
             said = re.sub(rf"(?<![\w./-]){widget}(?![\w/-]|\.\w)", f"--{option}", said)

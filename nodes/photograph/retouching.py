@@ -19,6 +19,10 @@ from ..scores import for_batch
 from ..widgets import SEED, seed, socket, widgets_of
 
 CATEGORY = "Undegrade/photographs"
+SPARED = (
+    "Above 0 where nothing is copied from, one for all pictures or one each: faces or like "
+    "objects near the hole, which would be put into it again."
+)
 
 
 class FindScratches:
@@ -88,16 +92,24 @@ class FillFromSurroundings:
                     "Random seed; picture b of a batch uses seed + b. Another one fills the hole "
                     "with something else of the picture."
                 ),
-            }
+            },
+            "optional": {"do_not_copy": socket("MASK", SPARED)},
         }
 
-    def fill(self, image: Tensor, mask: Tensor, seed: int, **options: Any) -> tuple[Tensor]:
+    def fill(
+        self, image: Tensor, mask: Tensor, seed: int, do_not_copy: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[Tensor]:
         """Every picture by itself; one without a hole comes back as it was."""
         pixels, layout = to_pixels(image)
         pixels, planes = visible(pixels, layout).to(host.device()), to_planes(mask)
         check_sizes(image=pixels, mask=planes)
         holes = for_batch(planes, len(pixels))[:, 0].to(pixels.device) > 0
         usable = torch.ones_like(holes) if layout.alpha is None else layout.alpha[:, 0] > 0
+        if do_not_copy is not None:
+            spared = to_planes(do_not_copy, "do_not_copy")
+            check_sizes(image=pixels, do_not_copy=spared)
+            usable = usable.cpu() & ~(for_batch(spared, len(pixels))[:, 0] > 0).cpu()
         chosen = FillOptions(**options)
         progress = host.Progress(100 * len(pixels), "Fill From Surroundings")
         for b, hole in enumerate(holes):

@@ -91,7 +91,7 @@ def completed(
     called before every chunk of work, and may raise to end it.
     Raises `ValueError` where fewer than `LEAST` known patches are left.
     """
-    window = (..., *surroundings(hole, options.patch))
+    window = (..., *surroundings(hole, usable, options.patch))
     part, inside = image[window], hole[window]
     levels = pyramid(part, inside, usable[window], options.patch, tick)
     generator, canvas, shown = torch.Generator().manual_seed(seed % 2**64), None, image.clone()
@@ -114,13 +114,17 @@ def completed(
     yield 1.0, result
 
 
-def surroundings(hole: Tensor, patch: int) -> tuple[slice, slice]:
-    """Rows and columns of the hole, and as much around it as it is long, at least 16 patches."""
+def surroundings(hole: Tensor, usable: Tensor, patch: int) -> tuple[slice, slice]:
+    """Rows and columns of the hole, and as much around it as it is long, at least 16 patches; more
+    where that has too few patches to copy."""
     rows, columns = (hole.any(axis).nonzero()[:, 0] for axis in (1, 0))
     ends = [(int(at[0]), int(at[-1]) + 1) for at in (rows, columns)]
     margin = max(16 * patch, *(last - first for first, last in ends))
-    top, left = (slice(max(0, first - margin), last + margin) for first, last in ends)
-    return top, left
+    while True:
+        at = tuple(slice(max(0, first - margin), last + margin) for first, last in ends)
+        if middles(hole[at], ~usable[at], patch).sum() >= LEAST or margin >= max(hole.shape):
+            return at[0], at[1]
+        margin *= 2
 
 
 def pyramid(
@@ -138,8 +142,9 @@ def pyramid(
             break
         masks.append(smaller)
     if (left := int(middles(hole, ~usable, patch).sum())) < LEAST:
+        who = "mask leaves" if usable.all() else "mask and what is not to be copied leave"
         raise ValueError(
-            f"The mask leaves {left} patches of {patch}x{patch} pixels to copy from, and {LEAST} "
+            f"The {who} {left} patches of {patch}x{patch} pixels to copy from, and {LEAST} "
             "are needed; give a smaller mask, a smaller patch or a larger picture."
         )
     x, found = torch.cat([image, textures(image, hole, 2 ** max(1, len(masks) - 1) + 1)], 1), []

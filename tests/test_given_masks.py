@@ -1,0 +1,82 @@
+"""What a mask file selects, and what is not to be copied into a hole."""
+
+import pytest
+import torch
+from node_calls import call
+from PIL import Image
+
+from undegrade.headless.cli import main
+
+
+def hole(height, width, *box):
+    mask = torch.zeros(1, height, width)
+    left, top, right, bottom = box
+    mask[:, top:bottom, left:right] = 1
+    return mask
+
+
+def fill(image, mask, **given):
+    return call("UndegradeFillFromSurroundings", image=image, mask=mask, **given)[0]
+
+
+def test_what_is_not_to_be_copied_is_not_and_farther_off_is_looked_for():
+    image = torch.full((1, 40, 400, 3), 0.8)
+    image[:, :, 130:270] = torch.tensor([0.9, 0.1, 0.1])  # like objects on both sides
+    at, spared = hole(40, 400, 190, 15, 210, 25), hole(40, 400, 130, 0, 270, 40)
+    assert (fill(image, at)[0, 15:25, 190:210, 1] < 0.2).all()
+    done = fill(image, at, do_not_copy=spared)
+    assert (done[0, 16:24, 191:209, 1] > 0.7).all()
+    assert torch.equal(done[:, :15], image[:, :15])
+    said = "The mask and what is not to be copied leave 0 patches .* smaller mask"
+    with pytest.raises(ValueError, match=said):
+        fill(image, at, do_not_copy=torch.ones(1, 40, 400))
+    with pytest.raises(ValueError, match="do_not_copy 8x8; give all in one size"):
+        fill(image, at, do_not_copy=torch.ones(1, 8, 8))
+
+
+@pytest.mark.parametrize(("colour", "erased", "said"), [
+    ((255, 255, 255), False, ""),  # white paint on transparent ground, white below, too
+    (None, True, ""),  # the picture with a part erased, as ComfyUI's mask editor saves it
+    ((0, 0, 0), False, "nothing in"),  # may mean either
+    ("other", True, "neither painted white there nor the picture with parts erased"),
+])
+def test_a_selection_in_alpha(colour, erased, said, tmp_path, capsys):
+    picture, mask, out = (tmp_path / file for file in ("scan.png", "mask.png", "out.png"))
+    scan = Image.linear_gradient("L").resize((48, 40)).convert("RGB")
+    scan.paste((250, 0, 0), (20, 12, 28, 20))
+    scan.save(picture)
+    drawn = {None: scan.copy(), "other": scan.rotate(180)}.get(colour) or Image.new(
+        "RGB", (48, 40), colour)
+    box = Image.new("L", (48, 40), 255 * erased)
+    box.paste(255 * (not erased), (20, 12, 28, 20))
+    drawn.putalpha(box)
+    drawn.save(mask)
+    status = main(["remove", str(picture), "--mask", str(mask), "--output", str(out), "--quiet"])
+    told = capsys.readouterr()
+    assert (status, said in told.out + told.err) == (int(colour == "other"), True)
+    assert out.exists() is not bool(said)
+    if out.exists():
+        with Image.open(out) as done:
+            assert done.getpixel((24, 16)) != (250, 0, 0)
+            assert done.getpixel((4, 4)) == scan.getpixel((4, 4))
+
+
+def test_what_is_not_to_be_copied(tmp_path, capsys):
+    picture, mask, out = (tmp_path / file for file in ("scan.png", "mask.png", "out.png"))
+    scan, box = Image.new("RGB", (200, 40), (200, 200, 200)), Image.new("L", (200, 40))
+    scan.paste((250, 0, 0), (60, 0, 140, 40))
+    scan.save(picture)
+    box.paste(255, (96, 16, 104, 24))
+    box.save(mask)
+    box.paste(255, (60, 0, 140, 40))
+    box.save(tmp_path / "like.png")
+    given = ["remove", str(picture), "--mask", str(mask), "--output", str(out), "--quiet"]
+    assert main([*given, "--do-not-copy", str(tmp_path / "like.png")]) == 0
+    with Image.open(out) as done:
+        assert done.getpixel((100, 20)) == (200, 200, 200)
+    out.unlink()
+    for size, said in (((200, 40), "--mask: The mask and what is not to be copied leave 0"),
+                       ((9, 9), "--do-not-copy: image is 200x40 pixels and the mask 9x9; give")):
+        Image.new("L", size, 255).save(tmp_path / "like.png")
+        assert main([*given, "--do-not-copy", str(tmp_path / "like.png")]) == 1
+        assert capsys.readouterr().err.startswith(said)
