@@ -131,7 +131,8 @@ class Recordings:
     @property
     def held(self) -> int:
         """Bytes of the pool, which the recordings alone can use. Most lie idle between two plays:
-        torch counts those as reserved and not as active, as it does what is free for everybody."""
+        torch counts those as reserved and not as active, as it does what is free for everybody.
+        Raises `RuntimeError` under an allocator that has no pools."""
         parts = torch.cuda.memory_snapshot()
         return sum(p["total_size"] for p in parts if p["segment_pool_id"] == self.pool)
 

@@ -175,6 +175,13 @@ def test_what_takes_too_much_goes_with_its_run(prior, traced, monkeypatch):
     BYTES[0] = kept.MOST_BYTES
     assert launched(prior) > 0 == launched(prior)
     traced.close()
+    with monkeypatch.context() as patch:
+
+        def unknown(_):
+            raise RuntimeError("no snapshot")
+
+        patch.setattr(type(traced.recordings), "held", property(unknown))
+        assert launched(prior) > 0 < launched(prior)
     monkeypatch.setattr(kept, "MOST", 0)
     assert launched(prior) > 0 < launched(prior)
 

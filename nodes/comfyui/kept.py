@@ -102,8 +102,12 @@ class Kept:
 
     @property
     def large(self) -> bool:
-        """Whether they take too much for nobody's use."""
-        return len(self.recordings.known) > MOST or self.recordings.held > MOST_BYTES
+        """Whether they take too much for nobody's use, or what they take cannot be told, as under
+        the allocator cudaMallocAsync."""
+        try:
+            return len(self.recordings.known) > MOST or self.recordings.held > MOST_BYTES
+        except RuntimeError:
+            return True
 
     def close(self) -> None:
         """Give the memory back."""
