@@ -34,6 +34,19 @@ def harm(graph: Graph, given: Collection[str]) -> str:
     return ""
 
 
+def own_box(graph: Graph, given: Collection[str]) -> str:
+    """One line where a given picture is filled in a box that the workflow brings, or nothing."""
+    pictures = [str(n.inputs["image"]) for n in graph.nodes.values()
+                if isinstance(n.inputs.get("image"), str) and n.inputs["image"] in given]
+    boxes = [n for n in graph.nodes.values() if n.type == "UndegradeBoxMask"]
+    if not pictures or not boxes:
+        return ""
+    values = ", ".join(f"{k} {v}" for k, v in boxes[0].inputs.items() if not isinstance(v, Link))
+    return (f"{boxes[0]} is filled in ({values}), whatever {pictures[0]} shows there; change it by "
+            f"--set {boxes[0].id}.WIDGET=VALUE, or give a mask of yours: undegrade remove "
+            f"{pictures[0]} --mask FILE.\n")
+
+
 def _spoils(node: Node) -> bool:
     factor = node.inputs.get("scale_by", 1)
     return node.type in SPOILS or (isinstance(factor, int | float) and factor < 1)

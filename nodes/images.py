@@ -82,8 +82,8 @@ def channels(pixels: Tensor, layout: Layout) -> Tensor:
         alpha = alpha.repeat_interleave(planes.shape[0] // alpha.shape[0], 0)
         if alpha.shape[-2:] != planes.shape[-2:]:
             size = planes.shape[-2:]
-            alpha = F.interpolate(alpha, size=size, mode="bilinear", antialias=True)
-        planes = torch.cat([planes, settled(alpha)], 1)
+            alpha = settled(F.interpolate(alpha, size=size, mode="bilinear", antialias=True))
+        planes = torch.cat([planes, _as_levels(alpha)], 1)
     return planes
 
 
@@ -96,6 +96,13 @@ def settled(values: Tensor) -> Tensor:
     """
     levels = (values * LEVELS).round() / LEVELS
     return torch.where((values - levels).abs() <= NEAR, levels, values)
+
+
+def _as_levels(alpha: Tensor) -> Tensor:
+    """Planes (B, 1, H, W) that came as levels on them, others as they are."""
+    levels = (alpha * LEVELS).round() / LEVELS
+    apart = (alpha - levels).abs().amax((1, 2, 3), keepdim=True)
+    return torch.where(apart <= NEAR, levels, alpha)
 
 
 def visible(pixels: Tensor, layout: Layout) -> Tensor:

@@ -180,3 +180,10 @@ def test_a_lamp_becomes_brighter_than_white_and_the_network_never_sees_it(sample
         *_, last = run(prior, m, schedule, ConjugateGradient(), per_sample_noise([0]))
     assert float(last.x0_hat.max()) > 2 and max(prior.seen) < 1.05
     assert float((operator.residual(y - operator(last.x0_hat))).square().mean().sqrt()) < 0.06
+
+
+def test_a_bound_is_the_last_of_a_chain():
+    _, bounded, _ = lamps(8, 8)
+    assert Compose((asymmetric("replicate"), bounded)).bounded
+    with pytest.raises(ValueError, match="give the operator with clipped pixels last"):
+        Compose((bounded, asymmetric("replicate")))

@@ -238,7 +238,8 @@ def test_a_large_hole_can_be_stopped_within_every_part_of_the_work(monkeypatch, 
     image, mask = photo(48, 48) ** 2, hole(48, 48, 16, 16, 32, 32)
     fill(image, mask, passes=1)
     calls = Counter(asked)
-    parts = {"vote", "copies", "even", "solved", "nearest_of_all" if pairs else "distance"}
+    parts = {"mean_in_bands", "vote", "copies", "even", "solved"}
+    parts.add("nearest_of_all" if pairs else "distance")
     assert all(calls[part] >= 4 for part in parts)
     for part in parts:
         ends_in.add(part)

@@ -6,6 +6,14 @@ from node_calls import call
 from PIL import Image
 
 from undegrade.headless.cli import main
+from undegrade.pipelines.photograph.scratches import mean_around, mean_in_bands
+
+
+def test_means_in_bands_are_the_means(draw):
+    x = draw(1, 2, 700, 9)
+    asked = []
+    assert torch.equal(mean_in_bands(x, 5, lambda: asked.append(1)), mean_around(x, 5))
+    assert len(asked) == 3
 
 
 def hole(height, width, *box):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from undegrade.headless.cli import main
 from undegrade.headless.folders import Folders
-from undegrade.headless.harm import harm
+from undegrade.headless.harm import harm, own_box
 from undegrade.headless.load import document
 from undegrade.headless.signature import Catalog
 from undegrade.headless.stock import stock_classes
@@ -172,6 +172,17 @@ def test_several_values_make_a_contact_sheet(run):
         assert sheet.getpixel((20, 40)) == (255, 0, 0)
     status, said = run(graph(), *several, "--set=3.filename_prefix=a", "--set=3.filename_prefix=b")
     assert status == 2 and "two widgets at most" in said.err
+
+
+def test_a_box_of_the_workflows_own_is_told(tmp_path):
+    folders = Folders(tmp_path)
+    classes = {"UndegradeBoxMask": stock_classes(folders)["ImageInvert"], **stock_classes(folders)}
+    box = {"class_type": "UndegradeBoxMask", "inputs": {"image": ["1", 0], "left": 0.4}}
+    plan = document(graph(**{"4": box}), Catalog(classes, {})).graph()
+    said = own_box(plan, {"p.png"})
+    assert said.startswith("node 4 ") and "(left 0.4), whatever p.png shows there" in said
+    assert "undegrade remove p.png --mask FILE" in said and own_box(plan, ()) == ""
+    assert own_box(document(graph(), Catalog(classes, {})).graph(), {"p.png"}) == ""
 
 
 def harmed(tmp_path, nodes):

@@ -111,7 +111,7 @@ def said_of_file(found: Quality, before: str) -> str:
 def told(found: Quality) -> str:
     """What was found, in words."""
     if not found.found:
-        text = "no traces of JPEG found, or of a quality that harms nothing; quality 100"
+        text = "no JPEG blocks or ringing found that would need repair; quality 100"
         return text if found.sure else f"{text}; not sure: the picture is flat or clipped"
     text = f"JPEG quality {found.quality}, {'sure' if found.sure else 'not sure'}"
     if found.top or found.left:

@@ -19,8 +19,8 @@ class Compose(Operator):
     """A = A_K ... A_2 A_1: `operators[0]` is applied first.
 
     Linear when all are; its structure is what all of them share (each kind of structure is closed
-    under composition). Raises `ValueError` when the list is empty, `TypeError` when a member is no
-    Operator.
+    under composition). Raises `ValueError` when the list is empty or any but the last is bounded,
+    `TypeError` when a member is no Operator.
     """
 
     operators: tuple[Operator, ...]
@@ -33,6 +33,11 @@ class Compose(Operator):
                 raise TypeError(
                     f"Compose got {type(operator).__name__}; give degradation operators."
                 )
+        if any(operator.bounded for operator in self.operators[:-1]):
+            raise ValueError(
+                "Compose got clipped pixels before another operator, and only what is measured "
+                "can be a bound; give the operator with clipped pixels last."
+            )
 
     @property
     def linear(self) -> bool:  # type: ignore[override]

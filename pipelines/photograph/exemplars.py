@@ -40,7 +40,7 @@ from torch import Tensor
 from ..operators.inpainting import fill_hidden
 from ..options import Options, option
 from .nearest_patches import MOST, Canvas, grown, improved, inner, moved, nearest_of_all
-from .scratches import mean_around
+from .scratches import mean_in_bands
 from .seams import even
 from .votes import copies, vote
 
@@ -147,7 +147,8 @@ def pyramid(
             f"The {who} {left} patches of {patch}x{patch} pixels to copy from, and {LEAST} "
             "are needed; give a smaller mask, a smaller patch or a larger picture."
         )
-    x, found = torch.cat([image, textures(image, hole, 2 ** max(1, len(masks) - 1) + 1)], 1), []
+    side, found = 2 ** max(1, len(masks) - 1) + 1, []
+    x = torch.cat([image, textures(image, hole, side, tick)], 1)
     for at, barred in masks:
         if found:
             x = reduced(x, found[-1].hole)
@@ -178,7 +179,7 @@ def reduced(x: Tensor, hole: Tensor) -> Tensor:
     return total / mass.clamp_min(0.1)
 
 
-def textures(image: Tensor, hole: Tensor, side: int) -> Tensor:
+def textures(image: Tensor, hole: Tensor, side: int, tick: Callable[[], None]) -> Tensor:
     """(1, 2, H, W): the mean size of the differences to the right and below in a square window,
     of those between pixels that are seen, times the root of lambda."""
     grey, seen = image.mean(1, keepdim=True), (~hole).to(image)[None, None]
@@ -187,7 +188,7 @@ def textures(image: Tensor, hole: Tensor, side: int) -> Tensor:
         pad = (0, step[1], 0, step[0])
         beside = F.pad(grey, pad, mode="replicate")[..., step[0] :, step[1] :]
         both = seen * F.pad(seen, pad)[..., step[0] :, step[1] :]
-        sums = [mean_around(v, side) for v in (both * (grey - beside).abs(), both)]
+        sums = [mean_in_bands(v, side, tick) for v in (both * (grey - beside).abs(), both)]
         found.append(sums[0] / sums[1].clamp_min(1e-6))
     return TEXTURE**0.5 * torch.cat(found, 1)
 

@@ -14,6 +14,7 @@ them. What is measured in the picture itself decides with it:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -120,6 +121,17 @@ def mean_around(x: Tensor, side: int) -> Tensor:
     """The mean of a square window, of those of its pixels that lie inside."""
     rows = F.avg_pool2d(x, (side, 1), 1, (side // 2, 0), count_include_pad=False)
     return F.avg_pool2d(rows, (1, side), 1, (0, side // 2), count_include_pad=False)
+
+
+def mean_in_bands(x: Tensor, side: int, tick: Callable[[], None]) -> Tensor:
+    """`mean_around`, some rows at a time, and `tick` before each."""
+    band, r, found = max(256, 4 * side), side // 2, []
+    for top in range(0, x.shape[2], band):
+        tick()
+        first = max(0, top - r)
+        part = mean_around(x[:, :, first : top + band + r], side)
+        found.append(part[:, :, top - first : top - first + band])
+    return torch.cat(found, 2)
 
 
 def spread(seeds: Tensor, allowed: Tensor, steps: int = LENGTH) -> Tensor:
