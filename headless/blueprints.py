@@ -151,6 +151,12 @@ def tooltips() -> dict[str, Any]:
     return json.loads(LOCALE.read_text(encoding="utf-8"))
 
 
+def kinds_in(job: Job) -> list[str]:
+    """The types of the nodes inside."""
+    (inside,) = blueprint(job)["definitions"]["subgraphs"]
+    return [node["type"] for node in inside["nodes"]]
+
+
 def nodes_of(job: Job, kind: str) -> list[str]:
     """The ids of the nodes of a type inside."""
     (inside,) = blueprint(job)["definitions"]["subgraphs"]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .blueprints import JOBS, Cost, around, in_words
+from .blueprints import JOBS, Cost, around, in_words, kinds_in
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -26,8 +26,11 @@ def known_cost(graph: "Graph", catalog: "Catalog") -> Cost | None:
     from .load import document
 
     work = _work(graph)
-    return next((job.cost for job in JOBS.values() if not job.mask
-                 and _work(document(around(job), catalog).graph()) == work), None)
+    kinds = [kind for kind, *_ in work]
+    alike = (job for job in JOBS.values() if not job.mask
+             and sorted(filter(_counts, kinds_in(job))) == kinds)
+    return next((job.cost for job in alike
+                 if _work(document(around(job), catalog).graph()) == work), None)
 
 
 def of_run(plan: Any, host: Any) -> str:
@@ -69,7 +72,12 @@ def _work(graph: "Graph") -> list[tuple[str, ...]]:
     """Our nodes and what they count, in no order."""
     return sorted((node.type, *(str(node.inputs.get(name)) for name in COUNTS))
                   for node in graph.nodes.values()
-                  if node.type.startswith(OURS) and node.type not in BESIDE)
+                  if _counts(node.type))
+
+
+def _counts(kind: str) -> bool:
+    """Whether nodes of a type take time worth telling."""
+    return kind.startswith(OURS) and kind not in BESIDE
 
 
 def enlarged(graph: "Graph") -> float:

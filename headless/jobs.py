@@ -80,6 +80,7 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     job, picture = options.job, options.picture
     masks = masks_of(options)
     given = [picture, *masks.values()]
+    # `planned` would name --input, and only after the picture's folder was looked into.
     if absent := [path for path in given if not path.is_file()]:
         raise WorkflowError(*(f"There is no file {path}." for path in absent))
     check_masks(options)

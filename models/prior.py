@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -161,17 +162,15 @@ class WrappedPrior:
 
 
 @dataclass(frozen=True, eq=False)
-class MultiResolutionPrior:
+class MultiResolutionPrior(WrappedPrior):
     """The same prior, told to work at several resolutions, coarse first (SubDAPS++).
 
     factors: falling reductions ending in 1, such as (4, 2, 1); switch_points: one fewer, rising
     fractions of the run. Raises `ValueError` where they do not fit.
     """
 
-    prior: Prior
     factors: tuple[int, ...] = (4, 2, 1)
     switch_points: tuple[float, ...] = (1 / 3, 2 / 3)
-    spec: PriorSpec = field(init=False)
 
     def __post_init__(self) -> None:
         falling = all(
@@ -191,13 +190,11 @@ class MultiResolutionPrior:
                 f"{len(self.factors)} resolutions need {len(self.factors) - 1} rising switch "
                 f"points between 0 and 1, but {list(self.switch_points)} came."
             )
-        spec = replace(self.prior.spec, factors=self.factors, switch_points=self.switch_points)
-        object.__setattr__(self, "spec", spec)
 
-    @property
-    def codec(self) -> Codec:
-        """The wrapped prior's."""
-        return self.prior.codec
+    @cached_property
+    def spec(self) -> PriorSpec:
+        """The wrapped prior's, with these resolutions."""
+        return replace(self.prior.spec, factors=self.factors, switch_points=self.switch_points)
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
         """The wrapped prior's."""
@@ -205,20 +202,15 @@ class MultiResolutionPrior:
 
 
 @dataclass(frozen=True, eq=False)
-class MeasuredPrior:
+class MeasuredPrior(WrappedPrior):
     """The same prior, with its error curve."""
 
-    prior: Prior
     errors: ErrorCurve
-    spec: PriorSpec = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "spec", replace(self.prior.spec, errors=self.errors))
-
-    @property
-    def codec(self) -> Codec:
-        """The wrapped prior's."""
-        return self.prior.codec
+    @cached_property
+    def spec(self) -> PriorSpec:
+        """The wrapped prior's, with the curve."""
+        return replace(self.prior.spec, errors=self.errors)
 
     def denoise(self, x: Tensor, sigma: Tensor, factor: int = 1) -> Tensor:
         """The wrapped prior's."""

@@ -89,11 +89,11 @@ class Budget:
     bytes_per_tile: float | None = None
     limit: int | None = None
 
-    def measured(self, device: torch.device, tiles: int, call: Callable[[], T]) -> T:
-        """What a call with so many tiles gives; the second one on CUDA is measured, as weights may
-        come to the card with the first."""
+    def measured(self, device: torch.device, tiles: int, asked: int, call: Callable[[], T]) -> T:
+        """What a call with so many tiles gives. Where none were asked for, the second one on CUDA
+        is measured, as weights may come to the card with the first."""
         called, self.called = self.called, True
-        if self.bytes_per_tile or not called or device.type != "cuda":
+        if asked or self.bytes_per_tile or not called or device.type != "cuda":
             return call()
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -193,13 +193,8 @@ class TiledPrior:
 
     def call(self, tiles: Tensor, sigmas: Tensor, factor: int) -> Tensor:
         """A network call, measured where the number of tiles is automatic."""
-
-        def asked() -> Tensor:
-            return self.prior.denoise(tiles, sigmas, factor)
-
-        if self.tiles_per_call:
-            return asked()
-        return self.budget.measured(tiles.device, len(tiles), asked)
+        return self.budget.measured(tiles.device, len(tiles), self.tiles_per_call,
+                                    lambda: self.prior.denoise(tiles, sigmas, factor))
 
     def most(self, device: torch.device) -> int:
         """How many tiles the next call may have, 1 or more."""

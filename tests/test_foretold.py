@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from undegrade.headless import foretold
-from undegrade.headless.blueprints import JOBS
+from undegrade.headless.blueprints import JOBS, around
 from undegrade.headless.cli import main
 
 WORKFLOWS = Path(foretold.__file__).parents[1] / "workflows"
@@ -38,11 +38,14 @@ def planned(name, *settings):
 
 
 @pytest.mark.parametrize("job", KNOWN)
-def test_a_jobs_workflow_takes_what_the_job_takes(pictures, job):
+def test_a_jobs_workflow_takes_what_the_job_takes(pictures, job, monkeypatch):
+    built = []
+    monkeypatch.setattr(foretold, "around", lambda job: built.append(job) or around(job))
     enlarged = 4 if job == "enlarge" else 1
     factor = ["UndegradeDownscale.factor=2"] if job == "enlarge" else []
     expected = JOBS[job].cost.said(80 * 32 * enlarged)
     assert planned(KNOWN[job], *factor) == f"p1.png: {expected}.\n"
+    assert built == [JOBS[job]], "graphs of jobs with other nodes are not built"
 
 
 def test_of_others_nothing_is_said(pictures):

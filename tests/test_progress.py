@@ -4,10 +4,12 @@ from itertools import count, pairwise
 
 import progress_bars
 import pytest
+import torch
 from node_calls import call, measured, photo, sampled
 from PIL import Image
 from start_noises import ClosedForm, pixel_prior
 
+from undegrade.models.prior import GaussianPrior, MultiResolutionPrior
 from undegrade.nodes.comfyui import host
 from undegrade.nodes.posterior import sampler
 
@@ -101,3 +103,11 @@ def test_a_few_step_sampler_shows_every_step_but_the_result(monkeypatch):
          image=photo(20, 28, batch=2), steps=4)  # fmt: skip
     shown = [(value, preview[1].size) for value, _, preview in told if preview]
     assert shown == [(value, (112, 80)) for value in (3, 4, 5)]  # two are the predictor's
+
+
+def test_the_bar_of_a_measured_prior_is_drawn_full(monkeypatch):
+    """Of resolutions that a picture is too small for nothing is measured."""
+    shown, prior = [], MultiResolutionPrior(GaussianPrior())
+    monkeypatch.setattr(host, "_sink", lambda _, value, total: shown.append((value, total)))
+    call("UndegradeMeasurePriorError", prior=prior, image=torch.rand(1, 40, 40, 3))
+    assert shown[-1][0] == shown[-1][1] > len(shown)

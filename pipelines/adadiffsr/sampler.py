@@ -132,10 +132,8 @@ class RegionRun:
 
     def _measured(self, chosen: list[int]) -> tuple[Gain, Evaluation]:
         """`_gains`, and what memory it takes where the number of regions is automatic."""
-        if self.batch:
-            return self._gains(chosen)
         device = self.task.z_lr.device
-        return self.budget.measured(device, len(chosen), lambda: self._gains(chosen))
+        return self.budget.measured(device, len(chosen), self.batch, lambda: self._gains(chosen))
 
     def _gains(self, chosen: list[int]) -> tuple[Gain, Evaluation]:
         """R_i and I_i (MMLE) of f_i, held to z_lr (PFJ): what the host waits for once a call.
