@@ -5,6 +5,7 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .blueprints import JOBS, Cost, around, in_words, kinds_in
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .signature import Catalog
 
 OURS = "Undegrade"
+KERNEL = "UndegradeEstimateBlurKernel"
 BESIDE = {"UndegradeMeasurementConsistency", "UndegradeScoreRestoration"}  # a few seconds at most
 COUNTS = ("steps", "samples", "schedule", "draws", "ode_steps", "passes", "kernel_size", "refine")
 LOOKED_AT = 200  # pictures of a batch whose sizes are read
@@ -29,8 +31,14 @@ def known_cost(graph: "Graph", catalog: "Catalog") -> Cost | None:
     kinds = [kind for kind, *_ in work]
     alike = (job for job in JOBS.values() if not job.mask
              and sorted(filter(_counts, kinds_in(job))) == kinds)
-    return next((job.cost for job in alike
+    return next((of_kind(job.cost, graph) for job in alike
                  if _work(document(around(job), catalog).graph()) == work), None)
+
+
+def of_kind(cost: Cost, graph: "Graph") -> Cost:
+    """That of a graph that names the kind of its blur, so that no kernel is searched."""
+    kinds = {node.inputs.get("kind") for node in graph.nodes.values() if node.type == KERNEL}
+    return replace(cost, searched_seconds=0.0) if kinds - {"any"} else cost
 
 
 def of_run(plan: Any, host: Any) -> str:

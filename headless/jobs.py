@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, SPARED, Job, around, helps, nodes_of, widgets
 from .destination import expect_format, make_folder, unused, write_to
 from .folders import Folders
-from .foretold import enlarged
+from .foretold import enlarged, of_kind
 from .given_masks import check_masks, masks_of, selections
 from .jpeg_tables import file_quality
 from .outcome import DONE, refuse
@@ -139,7 +139,7 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
         made |= selections(masks, target, made[LOAD][0][0])
         if target == loaded and not options.quiet and host.device().type == "cpu":
             hidden = int((made[MASK][0][0] > 0).sum()) if job.mask else 0
-            said = job.cost.said(_pixels(plan, made), hidden)
+            said = of_kind(job.cost, plan.graph).said(_pixels(plan, made), hidden)
             sys.stderr.write(f"{options.picture}: {said}.\n")
         against = _against(options, target, kinds[target], made[target])
         if against and not options.force:

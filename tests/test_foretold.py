@@ -48,6 +48,15 @@ def test_a_jobs_workflow_takes_what_the_job_takes(pictures, job, monkeypatch):
     assert built == [JOBS[job]], "graphs of jobs with other nodes are not built"
 
 
+def test_a_search_is_foretold_by_the_picture_and_only_where_there_is_one(pictures):
+    """One thread: 'any' at 150x150 took 22 s, and at 320x320 66 to 74; a line 10 and 18 to 23."""
+    cost = JOBS["sharpen"].cost
+    assert "about 22 seconds" in cost.said(150 * 150) and "about 74 " in cost.said(320 * 320)
+    assert cost.of(1.0)[0] == 142
+    known = planned(KNOWN["sharpen"], "UndegradeEstimateBlurKernel.kind=straight motion")
+    assert "about 8 seconds" in known and "about 10 " in planned(KNOWN["sharpen"])
+
+
 def test_of_others_nothing_is_said(pictures):
     assert planned("Repair a JPEG", "UndegradePosteriorSampler.steps=50") == ""
     assert planned("Enlarge a photo") == ""
