@@ -177,8 +177,11 @@ def end(graph: Any, pool: Any, device: torch.device) -> None:
 
 @cache
 def stream_of(device: torch.device, lasting: bool) -> Any:
-    """The one on which work is recorded, as CUDA wants it; cuBLAS keeps memory for each stream."""
-    return torch.cuda.Stream(device)
+    """The one on which work is recorded, as CUDA wants it; cuBLAS keeps memory for each stream.
+
+    Torch has 32 of every priority and gives them out in turn, to everybody: of one priority the two
+    could be the same."""
+    return torch.cuda.Stream(device, priority=-1 if lasting else 0)
 
 
 @contextmanager

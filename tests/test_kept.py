@@ -3,6 +3,7 @@
 import gc
 import sys
 import threading
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -122,6 +123,17 @@ def test_how_torch_computes_and_whose_thread_it_is(prior, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "enabled", False)
     assert kept.read_by(network) != before
     monkeypatch.undo()
+    products = torch.backends.cuda.matmul
+    shorter = [(partial(setattr, products, n), getattr(products, n)) for n in kept.SHORTER]
+    for say, own in (
+        (torch.set_default_dtype, torch.get_default_dtype()),
+        (partial(torch.set_autocast_dtype, "cuda"), torch.get_autocast_dtype("cuda")),
+        *shorter,
+    ):
+        say(torch.bfloat16 if isinstance(own, torch.dtype) else not own)
+        other = kept.read_by(network)
+        say(own)
+        assert other != before == kept.read_by(network), say
     other = threading.Thread(target=lambda: found.append(kept.read_by(network)))
     other.start(), other.join()
     assert found != [before] and kept.read_by(network) == before

@@ -1,5 +1,7 @@
 """What holds of recordings whoever owns them: who goes with whom, and what they take."""
 
+from collections import Counter
+
 import torch
 
 from undegrade.pipelines import replay
@@ -23,10 +25,21 @@ def test_a_pool_is_counted_with_what_lies_idle_in_it(monkeypatch):
     assert Recordings(pool=(0, 1)).held == 24 and Recordings().held == 0
 
 
-def test_those_that_last_have_a_stream_apart(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+def test_those_that_last_have_a_stream_apart_however_many_others_were_made(monkeypatch):
+    """As torch gives them: 32 of a priority, in turn."""
+    made = Counter()
+
+    def stream(device, priority=0):
+        made[priority] += 1
+        return priority, made[priority] % 32
+
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
     replay.stream_of.cache_clear()
-    cuda = torch.device("cuda", 0)
-    streams = [replay.stream_of(cuda, lasting) for lasting in (True, False, True, False)]
+    cuda, streams = torch.device("cuda", 0), []
+    for lasting in (True, False, True, False):
+        streams.append(replay.stream_of(cuda, lasting))
+        for _ in range(31):
+            torch.cuda.Stream(cuda)
+            torch.cuda.Stream(cuda, -1)
     replay.stream_of.cache_clear()
-    assert streams[0] is streams[2] is not streams[1] is streams[3]
+    assert streams[0] == streams[2] != streams[1] == streams[3]

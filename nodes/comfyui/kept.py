@@ -39,6 +39,11 @@ from ...pipelines.replay import Recordings, recording
 MOST_BYTES = 128 * 2**20
 MOST = 16
 LAYERS = {PixelNetwork, Block, nn.Conv2d, nn.Linear, nn.SiLU, nn.Sequential, nn.ModuleList}
+SHORTER = (  # sums of half precision, which nodes of others choose for models of theirs
+    "allow_fp16_accumulation",
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+)
 CLEARS = "torch._inductor.cudagraph_trees"  # frees cuBLAS's memory of every stream
 
 
@@ -59,8 +64,18 @@ def read_by(network: nn.Module) -> tuple[Any, ...] | None:
     where = [
         (name, t.data_ptr(), t.shape, t.stride(), t.dtype, t.device, type(t)) for name, t in tensors
     ]
-    chosen = torch.backends.cudnn.enabled, torch.is_autocast_enabled("cuda")
-    return *where, str(network), threading.current_thread(), chosen
+    return *where, str(network), threading.current_thread(), *chosen()
+
+
+def chosen() -> tuple[Any, ...]:
+    """How torch was told to compute, where `wall.repeatable` does not tell it."""
+    return (
+        torch.backends.cudnn.enabled,
+        torch.is_autocast_enabled("cuda"),
+        torch.get_autocast_dtype("cuda"),
+        torch.get_default_dtype(),
+        *(getattr(torch.backends.cuda.matmul, name) for name in SHORTER),
+    )
 
 
 @dataclass(eq=False)
