@@ -118,16 +118,13 @@ def test_what_a_recording_reads_is_as_it_was(name, prior, traced, monkeypatch):
 def test_how_torch_computes_and_whose_thread_it_is(prior, monkeypatch):
     network, found = prior.network, []
     before = kept.read_by(network)
-    with torch.autocast("cuda") if torch.cuda.is_available() else autocast():
-        assert kept.read_by(network) != before
-    monkeypatch.setattr(torch.backends.cudnn, "enabled", False)
-    assert kept.read_by(network) != before
-    monkeypatch.undo()
     products = torch.backends.cuda.matmul
     shorter = [(partial(setattr, products, n), getattr(products, n)) for n in kept.SHORTER]
     for say, own in (
         (torch.set_default_dtype, torch.get_default_dtype()),
         (partial(torch.set_autocast_dtype, "cuda"), torch.get_autocast_dtype("cuda")),
+        (partial(torch.set_autocast_enabled, "cuda"), False),
+        (partial(setattr, torch.backends.cudnn, "enabled"), True),
         *shorter,
     ):
         say(torch.bfloat16 if isinstance(own, torch.dtype) else not own)
@@ -139,16 +136,6 @@ def test_how_torch_computes_and_whose_thread_it_is(prior, monkeypatch):
     assert found != [before] and kept.read_by(network) == before
     monkeypatch.setitem(sys.modules, kept.CLEARS, ModuleType(kept.CLEARS))
     assert kept.read_by(network) is None
-
-
-class autocast:  # noqa: N801
-    """As torch.autocast, without a card to warn of."""
-
-    def __enter__(self):
-        torch.set_autocast_enabled("cuda", True)
-
-    def __exit__(self, *_):
-        torch.set_autocast_enabled("cuda", False)
 
 
 def test_fetched_weights_another_prior_and_a_taken_shelf_keep_nothing(prior, traced):
