@@ -128,12 +128,11 @@ class ScoreRestoration:
         return {"ui": {"text": [report]}, "result": values}
 
 
-def for_batch(y: Tensor, batch: int) -> Tensor:
+def for_batch(y: Tensor, batch: int, name: str = "the other side") -> Tensor:
     """y with every picture repeated until there are `batch`, which must be a multiple of its
-    own."""
+    own. name: y's, for the user."""
     if batch % y.shape[0]:
         raise ValueError(
-            f"The image has {batch} pictures and the other side {y.shape[0]}; give as many, or a "
-            "multiple."
+            f"The image has {batch} pictures and {name} {y.shape[0]}; give as many, or a multiple."
         )
     return y.repeat_interleave(batch // y.shape[0], 0)

@@ -104,12 +104,13 @@ class FillFromSurroundings:
         pixels, layout = to_pixels(image)
         pixels, planes = visible(pixels, layout).to(host.device()), to_planes(mask)
         check_sizes(image=pixels, mask=planes)
-        holes = for_batch(planes, len(pixels))[:, 0].to(pixels.device) > 0
+        holes = for_batch(planes, len(pixels), "mask")[:, 0].to(pixels.device) > 0
         usable = torch.ones_like(holes) if layout.alpha is None else layout.alpha[:, 0] > 0
         if do_not_copy is not None:
             spared = to_planes(do_not_copy, "do_not_copy")
             check_sizes(image=pixels, do_not_copy=spared)
-            usable = usable.cpu() & ~(for_batch(spared, len(pixels))[:, 0] > 0).cpu()
+            spared = for_batch(spared, len(pixels), "do_not_copy")[:, 0] > 0
+            usable = usable.cpu() & ~spared.cpu()
         chosen = FillOptions(**options)
         progress = host.Progress(100 * len(pixels), "Fill From Surroundings")
         for b, hole in enumerate(holes):
