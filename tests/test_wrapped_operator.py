@@ -12,7 +12,7 @@ from undegrade.pipelines.subdaps.complement import updated
 from undegrade.pipelines.updates.conjugate_gradient import ConjugateGradient
 from undegrade.pipelines.updates.update import Surroundings
 
-OWN = {"constant", "trusted_vjp"}  # built on the others
+OWN = {"constant", "trusted_vjp", "matrices"}  # built on the others
 
 
 def test_nothing_is_left_to_the_contracts_defaults():

@@ -14,8 +14,8 @@ from .contract import Operator
 class WrappedOperator(Operator):
     """What operators around another one share: all of it. They differ in what they override.
 
-    Every method and attribute of `Operator` is the wrapped one's, except `__call__`, `trusted_vjp`
-    and `constant`, which build on the others and keep what they keep by themselves.
+    Every method and attribute of `Operator` is the wrapped one's, except `__call__`, `matrices`,
+    `trusted_vjp` and `constant`, which build on the others and keep what they keep by themselves.
     """
 
     operator: Operator
@@ -103,9 +103,13 @@ class WrappedOperator(Operator):
         """A U, where one operator is quicker than two."""
         return self.operator.upsampled(factor)
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise `ValueError` for a size that A cannot take."""
+        self.operator.check_size(height, width)
+
     def axes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """(M_h, M_w)."""
-        return self.operator.matrices(height, width)
+        return self.operator.axes(height, width)
 
     def split(self) -> tuple[Operator | None, Operator]:
         """The chain's parts."""
