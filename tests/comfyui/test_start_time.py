@@ -1,6 +1,7 @@
 """What the pack adds to ComfyUI's start, beside a pack with one empty node."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -29,7 +30,8 @@ TRIES = 3
 def loaded(tmp_path_factory):
     """(the empty pack's, this pack's) of every try, each in an interpreter of its own.
 
-    Before them goes another empty one, with what ComfyUI itself does once.
+    Before them goes another empty one, with what ComfyUI itself does once. As for a user, Python
+    keeps what it compiled, from the second start on.
     """
     packs = tmp_path_factory.mktemp("custom_nodes")
     for name in ("first", "empty"):
@@ -39,9 +41,11 @@ def loaded(tmp_path_factory):
     script = [checkout.HERE / "import_seconds.py", checkout.checkout()]
     folders = [packs / name for name in ("first", "empty", "undegrade")]
     command = [checkout.python(), *map(str, (*script, *folders))]
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    kept["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("compiled"))
     found = []
     for _ in range(TRIES):
-        run = subprocess.run(command, capture_output=True, text=True)
+        run = subprocess.run(command, capture_output=True, text=True, env=kept)
         assert run.returncode == 0, run.stderr[-2000:]
         found.append(json.loads(run.stdout.splitlines()[-1])[1:])
     return found
