@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from node_calls import call
 from PIL import Image
+from test_filling import fill, hole
 
 from undegrade.headless.cli import main
 from undegrade.pipelines.photograph.scratches import mean_around, mean_in_bands
@@ -14,17 +14,6 @@ def test_means_in_bands_are_the_means(draw):
     asked = []
     assert torch.equal(mean_in_bands(x, 5, lambda: asked.append(1)), mean_around(x, 5))
     assert len(asked) == 3
-
-
-def hole(height, width, *box):
-    mask = torch.zeros(1, height, width)
-    left, top, right, bottom = box
-    mask[:, top:bottom, left:right] = 1
-    return mask
-
-
-def fill(image, mask, **given):
-    return call("UndegradeFillFromSurroundings", image=image, mask=mask, **given)[0]
 
 
 def test_what_is_not_to_be_copied_is_not_and_farther_off_is_looked_for():

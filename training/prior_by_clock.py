@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from ..models.pixel import Block, PixelPrior
 from ..pipelines.metrics import psnr
 from ..pipelines.noise import per_sample_noise
+from ..pipelines.operators.canvas import pool
 from ..pipelines.step import column
 from .clock import Work, device_there, said, train_by_clock
 from .data import stream
@@ -91,9 +91,9 @@ def loss_of(
         sigma = (lowest + (highest - lowest) * u[1])[:, 0].exp()
         held = sigma * torch.where(u[2] < CALMER, u[3], 1.0)[:, 0]
         n = torch.randn(x0.shape, generator=generator, device=x0.device)
-        x = x0 + (noise := column(held, n) * n)
-        if states:
-            x = states.added(prior, x, noise, wholes, sigma, level, generator)
+        noise = column(held, n) * n
+        given = (wholes, sigma, level, generator)
+        x = states.added(prior, x0, noise, *given) if states else x0 + noise
         x0_hat = prior.denoise_levels(x, sigma, level)
         s = column(sigma, x0)
         weight = (s**2 + SIGMA_DATA**2) / (s * SIGMA_DATA) ** 2
@@ -111,7 +111,7 @@ def crops(
         reduced = [pictures.crops(generator, n, side, f) for f, n in counts.items() if n]
         return [], torch.cat(reduced)
     wholes = [pictures.crops(generator, n, side * f) for f, n in counts.items() if n]
-    return wholes, torch.cat([F.avg_pool2d(w, w.shape[-1] // side) for w in wholes])
+    return wholes, torch.cat([pool(w, w.shape[-1] // side) for w in wholes])
 
 
 def parts(batch: int) -> list[int]:

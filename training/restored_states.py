@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..models.pixel import PixelPrior
 from ..pipelines.operators.blur import gaussian_weights
+from ..pipelines.operators.canvas import block_sum, pool, upsample
 from ..pipelines.operators.motion_blur import walk_kernel
 from ..pipelines.step import column
 
@@ -57,34 +58,35 @@ class RestoredStates:
 
     @torch.no_grad()
     def added(
-        self, prior: PixelPrior, x: Tensor, noise: Tensor, wholes: Sequence[Tensor],
+        self, prior: PixelPrior, x0: Tensor, noise: Tensor, wholes: Sequence[Tensor],
         sigma: Tensor, level: Tensor, generator: torch.Generator,
     ) -> Tensor:
-        """The states x, (B, 3, side, side), with what an update leaves in the first crops of each
-        reduction. noise: what x holds of it. wholes: by reduction f, (n, 3, f side, f side), the
-        pictures of which x holds the averages. sigma, level: (B,). generator: of their device."""
+        """The states x0 + noise, (B, 3, side, side), with what an update leaves in the first crops
+        of each reduction. wholes: by reduction f, (n, 3, f side, f side), the pictures of which x0
+        holds the averages. sigma, level: (B,). generator: of their device."""
         some = [w[:n] for w, n in zip(wholes, self.counts.values(), strict=True) if n]
-        x0 = torch.cat([F.avg_pool2d(w, w.shape[-1] // x.shape[-1]) for w in some])
-        sigma, level = sigma[self.some], level[self.some]
+        x = x0 + noise
+        x0, sigma, level = x0[self.some], sigma[self.some], level[self.some]
         u = torch.rand(5, len(x0), generator=generator, device=x0.device)
         before = sigma * between(BEFORE, u[0])
         n = torch.randn(x0.shape, generator=generator, device=x0.device)
         e = prior.denoise_levels(x0 + column(before, x0) * n, before, level) - x0
         rho = column((between(NOISE, u[1]) / (2 * sigma)).square().clamp(min=LEAST), x0)
         early = column(torch.where(u[3] < STOPPED, between(EARLY, u[4]), torch.inf), x0)
-        sizes, each = [len(w) for w in some], (noise[self.some], e, rho, early, column(u[2], x0))
+        each = (x0, noise[self.some], e, rho, early, column(u[2], x0))
+        sizes = [len(w) for w in some]
         parts = zip(some, *(t.split(sizes) for t in each), self.blurs.items(), strict=True)
         left = [self.left(*part, generator) for part in parts]
         return x.index_add(0, self.some, torch.cat(left))
 
     def left(
-        self, whole: Tensor, noise: Tensor, e: Tensor, rho: Tensor, early: Tensor, kind: Tensor,
-        seen: tuple[int, Blurs], generator: torch.Generator,
+        self, whole: Tensor, x0: Tensor, noise: Tensor, e: Tensor, rho: Tensor, early: Tensor,
+        kind: Tensor, seen: tuple[int, Blurs], generator: torch.Generator,
     ) -> Tensor:
         """(A^T A + rho)^-1 (rho e + A^T d), and what is missing of the noise, for pictures of one
         reduction, each of its kind."""
         factor, blurs = seen
-        z = whole - enlarged(F.avg_pool2d(whole, factor), factor)
+        z = whole - upsample(x0, factor)
         square = max(1, SQUARE // factor)
         left = torch.where(
             kind < BLURRED + MASKED, masked(e, z, rho, generator), averaged(e, rho, square)
@@ -105,7 +107,7 @@ class Blurs:
         self.power = torch.stack([power_of(k, side * factor) for k in kernels]).to(device)
         one = torch.zeros(1, 1, side, side, device=device)
         one[..., 0, 0] = 1.0
-        answer = self.back(enlarged(one, factor), self.power[:, None])
+        answer = self.back(upsample(one, factor), self.power[:, None])
         self.reduced = torch.fft.rfft2(answer).real.clamp(min=0)  # |A|^2
 
     def __call__(
@@ -123,7 +125,7 @@ class Blurs:
     def back(self, z: Tensor, power: Tensor) -> Tensor:
         """U^T K^T K z."""
         seen = torch.fft.irfft2(torch.fft.rfft2(z.float()) * power, s=z.shape[-2:])
-        return self.factor**2 * F.avg_pool2d(seen, self.factor)
+        return block_sum(seen, self.factor)
 
 
 def masked(e: Tensor, z: Tensor, rho: Tensor, generator: torch.Generator) -> Tensor:
@@ -132,19 +134,14 @@ def masked(e: Tensor, z: Tensor, rho: Tensor, generator: torch.Generator) -> Ten
     shape, (low, high) = (len(e), 1, *z.shape[-2:]), HIDDEN
     share = torch.rand(len(e), generator=generator, device=e.device) * (high - low) + low
     seen = (torch.rand(shape, generator=generator, device=e.device) > column(share, e)).float()
-    count, back = (factor**2 * F.avg_pool2d(t, factor) for t in (seen, seen * z))
+    count, back = (block_sum(t, factor) for t in (seen, seen * z))
     return (rho * e + back) / (count + rho)
 
 
 def averaged(e: Tensor, rho: Tensor, square: int) -> Tensor:
     """The same where K U is the mean of squares of so many pixels a side, A A^T = 1 / square^2;
     whole pictures have no mean that a state does not explain."""
-    return e - enlarged(F.avg_pool2d(e, square), square) / (1 + square**2 * rho)
-
-
-def enlarged(x: Tensor, factor: int) -> Tensor:
-    """U x: every pixel repeated."""
-    return x.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    return e - upsample(pool(e, square), square) / (1 + square**2 * rho)
 
 
 def between(bounds: Sequence[float], share: Tensor) -> Tensor:
