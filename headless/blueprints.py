@@ -100,7 +100,7 @@ def _sharp(outputs: list[list]) -> str:
 JOBS = {
     "sharpen": Job("Sharpen Blurred Photo", "sharpened", "undo the blur of a photograph",
                    ("UndegradeEstimateBlurKernel",), {"UndegradeEstimateBlurKernel": _sharp},
-                   options={"kind": "'any' (default) finds every kernel, such as a shaken hand's; "
+                   options={"kind": "'any' finds every kernel, such as a shaken hand's; "
                                     "'straight motion', 'out of focus' and 'Gaussian' look for "
                                     "fewer numbers, and are surer where you know what happened"},
                    cost=Cost(8, 76, 0.4, 1.2, searched_seconds=58)),
@@ -111,8 +111,8 @@ JOBS = {
                   cost=Cost(3, 2, 0.4, 0.3, 110)),
     "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
                        (), {"UndegradeFindScratches": _unscratched}, _scratched,
-                       marks=True, options={"kind": "marks that are 'bright', 'dark', or 'both' "
-                                                    "(default)"}, cost=Cost(5, 49, 0.4, 1.4)),
+                       marks=True, options={"kind": "marks that are 'bright', 'dark' or 'both'"},
+                       cost=Cost(5, 49, 0.4, 1.4)),
     "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture larger by any factor",
                    ("UndegradeEstimateJPEGQuality",),
                    options={"scale": "how many times larger each side becomes; 1.5, too"},
@@ -140,13 +140,26 @@ def widgets(job: Job) -> dict[str, tuple[str, str]]:
 
 
 def helps(job: Job) -> dict[str, str]:
-    """Option -> what it is: the job's own words, or the tooltip of the widget of a node inside."""
+    """Option -> what it is, in the job's own words or the tooltip of the widget of a node inside,
+    and what the blueprint sets it to."""
     (inside,) = blueprint(job)["definitions"]["subgraphs"]
-    kinds = {str(node["id"]): node["type"] for node in inside["nodes"]}
-    return {
-        option: job.options.get(option) or tooltips()[kinds[key]]["inputs"][widget]["tooltip"]
-        for option, (key, widget) in widgets(job).items()
-    }
+    nodes, found = {str(node["id"]): node for node in inside["nodes"]}, {}
+    for option, (key, widget) in widgets(job).items():
+        node, own = nodes[key], job.options.get(option)
+        said = own or tooltips()[node["type"]]["inputs"][widget]["tooltip"]
+        found[option] = f"{said} (default: {values(node)[widget]})"
+    return found
+
+
+def values(node: dict[str, Any]) -> dict[str, Any]:
+    """Widget -> its value in the blueprint. A node of the pack has them in the order in which it
+    declares them, one of ComfyUI's as they are listed; after a seed stands what becomes of it."""
+    sockets = [slot["name"] for slot in node["inputs"] if "widget" not in slot]
+    shown = [slot["name"] for slot in node["inputs"] if "widget" in slot]
+    declared = tooltips().get(node["type"], {}).get("inputs") or shown
+    names = [name for name in declared if name not in sockets]
+    places = [each for name in names for each in ([name, ""] if name == "seed" else [name])]
+    return dict(zip(places, node["widgets_values"], strict=False))
 
 
 @cache

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ALIKE = 2 / 255  # mean difference from the picture, below which a file shows that picture
 ONE_COLOUR = 8 / 255  # between the least and the most of a channel, for paint of one colour
+TINT, SPECK = 0.25, 0.001  # spread of the channels of a colour; share of the picture that counts
 GREY, MOSTLY = (0.1, 0.9), 0.5  # levels of what is no mask, and the share that may have them
 
 
@@ -54,11 +55,11 @@ def selections(masks: dict[str, Path], node: str, picture: "Tensor") -> dict[str
 
 def selected(path: Path, picture: "Tensor") -> "Tensor":
     """MASK (1, H, W) of 0 and 1: what is white or nearer to white than to black, on transparent
-    ground as on black; of the picture itself, IMAGE (1, H, W, C), with parts erased, as ComfyUI's
-    mask editor saves it, those parts.
+    ground as on black, and what is painted in a colour on black; of the picture itself, IMAGE
+    (1, H, W, C), with parts erased, as ComfyUI's mask editor saves it, those parts.
 
     Raises:
-        NodeError: the file is transparent in parts and neither of these.
+        NodeError: the file is transparent in parts and neither of these, or has white and colours.
     """
     import torch
 
@@ -67,7 +68,7 @@ def selected(path: Path, picture: "Tensor") -> "Tensor":
     frame = read_frames(path)[0]
     colours = torch.from_numpy(frame.colours)
     if frame.alpha is None:
-        return (colours[None, ..., 0] >= 0.5).float()
+        return painted(colours, path)
     alpha = torch.from_numpy(frame.alpha)
     seen = alpha >= 0.5
     shown = colours[seen]
@@ -82,4 +83,18 @@ def selected(path: Path, picture: "Tensor") -> "Tensor":
             raise NodeError(f"{path} is transparent in parts, and neither painted white there nor "
                             "the picture with parts erased, so that it does not tell what is "
                             "meant; give a picture that is white on black.")
-    return (colours[..., 0] * alpha >= 0.5)[None].float()
+    return painted(colours * alpha[..., None], path)
+
+
+def painted(colours: "Tensor", path: Path) -> "Tensor":
+    """MASK of what is drawn on black in white or in a colour, from (H, W, C) in [0, 1].
+
+    Raises:
+        NodeError: there are both, so that the colour may stand on the white or the white on it.
+    """
+    low, high = colours.amin(-1), colours.amax(-1)
+    white, coloured = low >= 0.5, high - low > TINT
+    if min(float(part.float().mean()) for part in (white, coloured)) > SPECK:
+        raise NodeError(f"{path} has parts in white and parts in colour, so that it does not tell "
+                        "which are meant; give a picture that is white on black.")
+    return (white | coloured & (high >= 0.5))[None].float()

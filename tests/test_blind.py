@@ -187,7 +187,7 @@ def test_what_is_doubtful_is_said_and_the_command_stops(confidence, varies, word
     (against,) = JOBS["sharpen"].nothing.values()
     said = against([[], [], [], [], [known.report]])
     assert (word in known.report and word in said) if word else not said
-    assert f"(of kernels this sure {right} of 10 were right)" in known.report
+    assert f"(at which {right} of 10 kernels were right)" in known.report
 
 
 def test_the_rim_is_half_as_wide_as_the_kernel_reaches_beyond():

@@ -24,7 +24,7 @@ def test_what_is_not_to_be_copied_is_not_and_farther_off_is_looked_for():
     done = fill(image, at, do_not_copy=spared)
     assert (done[0, 16:24, 191:209, 1] > 0.7).all()
     assert torch.equal(done[:, :15], image[:, :15])
-    said = "The mask and what is not to be copied leave 0 patches .* smaller mask"
+    said = "The mask and what is not to be copied leave 0 patches .* let more be copied"
     with pytest.raises(ValueError, match=said):
         fill(image, at, do_not_copy=torch.ones(1, 40, 400))
     with pytest.raises(ValueError, match="1 pictures and do_not_copy 2; give as many"):

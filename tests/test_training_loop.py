@@ -178,7 +178,11 @@ def two_processes(tmp_path_factory):
         )
         for k in range(2)
     ]
-    said = [process.communicate()[0].splitlines() for process in started]
+    try:
+        said = [process.communicate(timeout=100)[0].splitlines() for process in started]
+    finally:
+        for process in started:
+            process.kill()
     assert [process.returncode for process in started] == [0, 0]
     return said, out.with_name("run-ended")
 

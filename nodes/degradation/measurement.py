@@ -179,7 +179,7 @@ def noise_found(picture: Tensor) -> tuple[float, str]:
     model = noise_of(picture.expand(3, -1, -1).cpu())
     if model.texture:
         return white, "dense texture counted in"
-    if not model.white and model.level:
+    if model.blotchy:
         return max(white, model.at(0.0)), "blotchy"
     return (max(white, model.at(0.0)), "at mid grey") if model.tilt else (white, "")
 

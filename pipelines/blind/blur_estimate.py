@@ -88,7 +88,7 @@ class BlurEstimate:
         lines = [f"{self.name}; {noise}; confidence {self.confidence:.2f}"]
         if self.blurred:
             right = next(n for least, n in RIGHT if self.confidence >= least)
-            lines[0] += f" (of kernels this sure {right} of 10 were right)"
+            lines[0] += f" (at which {right} of 10 kernels were right)"
         if self.blurred and (share := float(self.clipped.amax(1).mean())) > 0:
             lines.append(f"{100 * share:.1f} % is clipped, and held to be at least as bright.")
         if self.varies:

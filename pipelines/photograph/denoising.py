@@ -69,7 +69,7 @@ def report(model: NoiseModel) -> str:
         return f"no noise above {FLOOR * 127.5:.1f} of 255: nothing to gain, left as it is"
     grey, dark, bright = (model.at(x) for x in (0.0, -0.8, 0.8))
     where = f" ({dark:.3f} in dark parts, {bright:.3f} in bright ones)" if model.tilt else ""
-    kind = "" if model.white else ", blotchy"
+    kind = ", blotchy" if model.blotchy else ""
     return f"noise {grey:.3f}{where}, {grey * 127.5:.1f} of 255{kind}"
 
 

@@ -142,10 +142,11 @@ def pyramid(
             break
         masks.append(smaller)
     if (left := int(middles(hole, ~usable, patch).sum())) < LEAST:
-        who = "mask leaves" if usable.all() else "mask and what is not to be copied leave"
+        who, less = ("mask leaves", "give") if usable.all() else (
+            "mask and what is not to be copied leave", "let more be copied, or give")
         raise ValueError(
             f"The {who} {left} patches of {patch}x{patch} pixels to copy from, and {LEAST} "
-            "are needed; give a smaller mask, a smaller patch or a larger picture."
+            f"are needed; {less} a smaller mask, a smaller patch or a larger picture."
         )
     side, found = 2 ** max(1, len(masks) - 1) + 1, []
     x = torch.cat([image, textures(image, hole, side, tick)], 1)

@@ -36,6 +36,7 @@ from .noise_or_texture import (
     blocks,
     is_noise,
     is_processed,
+    is_structured,
     is_texture,
 )
 
@@ -78,6 +79,11 @@ class NoiseModel:
         channels have the same noise, and 1 where each has its own."""
         return 3**0.5 if self.level and not self.levels[:, 1:].any() else 1.0
 
+    @property
+    def blotchy(self) -> bool:
+        """Whether luma has more of it in some bands than in others."""
+        return bool((self.levels[:, 0] != self.levels[0, 0]).any())
+
     def at(self, x: float) -> float:
         """The level of each channel of the picture as it came, at brightness x in [-1, 1]."""
         return self.level / (slope(x, self.tilt) * self.times)
@@ -102,10 +108,10 @@ def noise_of(picture: Tensor) -> NoiseModel:
     x = picture[None]
     tilt = tilt_of(x)
     z = stabilised(x, tilt)
-    levels, white = levels_of(z)
+    levels, white, structured = levels_of(z)
     if levels.any() and (bool((z == z[:, :1]).all()) or white) and is_texture(z):
         return NoiseModel(tilt, torch.zeros_like(levels), white, texture=True)
-    return NoiseModel(tilt, levels, white)
+    return NoiseModel(tilt, levels, white, texture=structured and not levels.any())
 
 
 def stabilised(x: Tensor, tilt: float) -> Tensor:
@@ -173,35 +179,38 @@ def slope_of(at: Tensor, variance: Tensor) -> float:
     return max(-STEEPEST, min(STEEPEST, tilt)) if abs(tilt) >= STEADY else 0.0
 
 
-def levels_of(z: Tensor) -> tuple[Tensor, bool]:
-    """(4, 3) levels of one picture, (1, 3, H, W), and whether they are all one.
+def levels_of(z: Tensor) -> tuple[Tensor, bool, bool]:
+    """(4, 3) levels of one picture, (1, 3, H, W), whether they are all one, and whether texture was
+    found that has the levels of noise.
 
     White where the estimate of Chen et al. (`noise_level`), which knows texture, explains most of
     the finest band. Otherwise noise and texture are told apart by chroma, which noise has and
-    texture hardly, and by how the bands grow.
+    texture hardly, by how the bands grow, and by its structure.
     """
     grey = bool((z == z[:, :1]).all())
     found = flattest(z)
     white = noise_level(z[0].cpu().double())  # of the quietest direction, or of the grey channel
     luma = min(white * 3**0.5, found[0, 0].item()) if grey else white
     levels = torch.zeros(BANDS, 3)
-    even = not grey and bool(((found[:, 1:] / max(white, 1e-9)).log().abs() < ALIKE).all())
+    alike = (found[:, 1:] / max(white, 1e-9)).log().abs() < ALIKE
+    even = not grey and bool(alike.all(0).any())  # stained tissue has texture in the other
     if luma >= max(FLOOR, 0.0 if even else WHITE * found[0, 0]):
         levels[:, 0] = luma
         levels[:, 1:] = 0.0 if grey else white
-        return levels, not grey
+        return levels, not grey, False
     fine, middle, chroma = (float(v) for v in (found[0, 0], found[1, 0], found[2, 1:].mean()))
     told = fine >= SEEN and is_noise(fine, middle, found[:, 1:].mean(1).tolist(), grey)
-    if not told and (grey or not is_processed(z, fine, middle, chroma)):
+    structured = told and is_structured(z, fine, middle, grey)
+    if structured or not (told or (not grey and is_processed(z, fine, middle, chroma))):
         level = luma if luma >= FLOOR else 0.0
         levels[:, 0] = level
         levels[:, 1:] = 0.0 if grey else level
-        return levels, not grey
+        return levels, not grey, structured
     levels[:3] = found
     levels[3] = found[2]
     levels[1:, 0] = max(fine, middle if grey else min(middle, COARSEST * chroma))
     levels[:, 1:] = torch.minimum(levels[:, 1:], levels[:, :1])
-    return MARGIN * levels, False
+    return MARGIN * levels, False, False
 
 
 def flattest(z: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ JPEG, demosaicing or enlarging left blotchy, what a camera smoothed, and texture
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from ..opponent import opponent
 from .bands import bands, gains
 
 BLOCK, STRIDE = 16, 8  # pixels
+GAP = 2  # pixels between which the middle band's differences are taken
 FLAT, FEWEST = 0.05, 8  # share of the blocks that is read, and how many at least
 UNCLIPPED = 0.93  # block means beyond have lost noise to black and white
 FLAT_POWER = 1e-8  # a block drawn in one colour has less
@@ -25,6 +27,7 @@ PROCESSED = 3.2 / 127.5  # level of luma's second band from which a camera's smo
 SMOOTHED = 5 / 127.5  # the most that it has in the finest band; brickwork has more
 TINTED = 0.35  # coarse chroma of such noise, relative to that
 ALL_OVER = 0.42  # deviation of the logarithm of its power over flat blocks; texture's is larger
+STRUCTURED, STRUCTURED_GREY = 0.05, 0.3  # products of `structure` from which it is texture's
 
 
 def is_noise(fine: float, middle: float, chroma: list[float], grey: bool) -> bool:
@@ -49,6 +52,41 @@ def is_processed(z: Tensor, fine: float, middle: float, chroma: float) -> bool:
     band, coarser = (blocks(b.square())[0] for b in bands(opponent(z)[:, :1])[1:3])
     kept = flattest(z, band, coarser)
     return len(kept) >= FEWEST and bool(band[kept].log().std() < ALL_OVER)
+
+
+def is_structured(z: Tensor, fine: float, middle: float, grey: bool) -> bool:
+    """Whether what flat blocks hold is texture after all, though its levels are noise's: fur,
+    foliage, facades, rock, engravings.
+
+    The product of four numbers is larger for texture: how luma grows from the finest band to the
+    middle one, the deviation of the logarithm of the finest band's power over the blocks, how much
+    more the middle band changes in one direction than across it (`one_way`), and its correlation
+    with the first chroma (not in grey). Of 1091 noises on 82 photographs, blotchy by JPEG,
+    demosaicing or enlarging, `STRUCTURED` loses 5 in 100; of 275 textures that `is_noise` took, it
+    finds 71 in 100 (on 20 other photographs 8, and all of 37).
+    """
+    split = [opponent(band) for band in bands(z)[:3]]
+    finest, power, coarser = (blocks(band[:, :1].square())[0] for band in split)
+    uneven = finest[flattest(z, finest, power)].clamp_min(FLAT_POWER).log().std()
+    kept, band = flattest(z, power, coarser), split[1]
+    product = middle / fine * uneven * one_way(band[:, :1], kept)
+    if grey:
+        return bool(product > STRUCTURED_GREY)
+    both = blocks(band[:, :1] * band[:, 1:2])[0, kept]
+    each = power[kept] * blocks(band[:, 1:2].square())[0, kept]
+    return bool(product * (both.abs() / each.sqrt().clamp_min(FLAT_POWER)).median() > STRUCTURED)
+
+
+def one_way(band: Tensor, kept: Tensor) -> Tensor:
+    """|ln| of the power of a band's differences along one direction over that across it, the larger
+    of rows and columns and of the two diagonals; its median over blocks. (1, 1, H, W) -> ()."""
+    x = band[..., :-GAP, :-GAP]
+    across, down = band[..., :-GAP, GAP:] - x, band[..., GAP:, :-GAP] - x
+    falling = band[..., GAP:, GAP:] - x
+    rising = band[..., :-GAP, GAP:] - band[..., GAP:, :-GAP]
+    differences = (F.pad(d, (0, GAP, 0, GAP)).square() for d in (across, down, falling, rising))
+    a, b, c, d = (blocks(power)[0, kept].clamp_min(FLAT_POWER).log() for power in differences)
+    return torch.maximum((a - b).abs(), (c - d).abs()).median()
 
 
 def is_texture(z: Tensor) -> bool:
