@@ -3,10 +3,10 @@
     python benchmarks/noise_or_texture.py [--pictures FOLDER ..] [--every 6]
 
 The eight photographs, and the middles of every so many of each folder's pictures, 256x256, clean
-and with white noise of 5, 8, 12 and 20 of 255: as PNG, as JPEG of quality 88, enlarged 1.5 times, and
-on a Bayer mosaic, bilinearly demosaiced. Counted are clean pictures that would be smoothed, and in
-PNG files, whose noise is known, levels above 1.4 and below .7 of the true one. Of all others the
-level that is told is kept in the file of results.
+and with white noise of 5, 8, 12 and 20 of 255: as PNG, as JPEG of quality 88, enlarged 1.5 times,
+and on a Bayer mosaic, bilinearly demosaiced. Counted are clean pictures that would be smoothed, and
+levels in PNG files, where the noise is known, above 1.4 and below .7 of the true one. Of all others
+the level that is told is kept in the file of results.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ JOBS = {
                        (), {"UndegradeFindScratches": _unscratched}, _scratched,
                        marks=True, options={"kind": "marks that are 'bright', 'dark' or 'both'"},
                        cost=Cost(5, 49, 0.4, 1.4)),
-    "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture larger by any factor",
+    "enlarge": Job("Enlarge Web Picture", "enlarged", "make a picture up to 8 times larger",
                    ("UndegradeEstimateJPEGQuality",),
                    options={"scale": "how many times larger each side becomes; 1.5, too"},
                    cost=Cost(3, 47, 0.3, 0.9)),

@@ -5,6 +5,12 @@ from collections.abc import Collection
 from .graph import Graph, Link, Node
 
 SPOILS = ("UndegradeDegradeImage", "UndegradeRealWorldDegradation")
+EXAMPLES = {  # node type -> what it does to a picture, and what does it by the picture's own
+    "UndegradeBoxMask": ("is filled in (VALUES), whatever {} shows there",
+                         "give a mask of yours: undegrade remove {} --mask FILE"),
+    "UndegradeMotionBlur": ("is the blur that is undone (VALUES), whatever blur {} has",
+                            "let it be found: undegrade sharpen {}"),
+}
 OURS = "Undegrade"  # what our nodes make of a picture is no longer the user's
 ADVICE = ("which is for comparing an answer with the truth; for a picture that is already broken "
           "take a workflow whose name does not begin with demo_, or Measurement From Image instead")
@@ -34,17 +40,18 @@ def harm(graph: Graph, given: Collection[str]) -> str:
     return ""
 
 
-def own_box(graph: Graph, given: Collection[str]) -> str:
-    """One line where a given picture is filled in a box that the workflow brings, or nothing."""
+def of_its_own(graph: Graph, given: Collection[str]) -> str:
+    """One line where what is done to a given picture is the workflow's example: a box that is
+    filled in, a blur that is undone; or nothing."""
     pictures = [str(n.inputs["image"]) for n in graph.nodes.values()
                 if isinstance(n.inputs.get("image"), str) and n.inputs["image"] in given]
-    boxes = [n for n in graph.nodes.values() if n.type == "UndegradeBoxMask"]
-    if not pictures or not boxes:
+    own = [n for n in graph.nodes.values() if n.type in EXAMPLES]
+    if not pictures or not own:
         return ""
-    values = ", ".join(f"{k} {v}" for k, v in boxes[0].inputs.items() if not isinstance(v, Link))
-    return (f"{boxes[0]} is filled in ({values}), whatever {pictures[0]} shows there; change it by "
-            f"--set {boxes[0].id}.WIDGET=VALUE, or give a mask of yours: undegrade remove "
-            f"{pictures[0]} --mask FILE.\n")
+    values = ", ".join(f"{k} {v}" for k, v in own[0].inputs.items() if not isinstance(v, Link))
+    done, otherwise = (said.format(pictures[0]) for said in EXAMPLES[own[0].type])
+    return (f"{own[0]} {done.replace('VALUES', values)}; change it by --set "
+            f"{own[0].id}.WIDGET=VALUE, or {otherwise}.\n")
 
 
 def _spoils(node: Node) -> bool:

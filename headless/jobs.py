@@ -29,6 +29,7 @@ WHITE = ("a picture of its size, white or nearer to white than to black (on tran
          "too; or the picture itself, erased there, as ComfyUI's mask editor saves it)")
 MASKED = "Inpainting Mask|GrowMask|Match Grain|Fill From Surroundings|Measurement From Image"
 LEAST = 0.5 / 255  # what a picture of 8 bits can show
+MOST = 0.5  # of a picture, that a mask hides without --force
 
 
 def add_commands(commands: "argparse._SubParsersAction") -> None:
@@ -82,7 +83,9 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     given = [picture, *masks.values()]
     # `planned` would name --input, and only after the picture's folder was looked into.
     if absent := [path for path in given if not path.is_file()]:
-        raise WorkflowError(*(f"There is no file {path}." for path in absent))
+        raise WorkflowError(*(
+            f"{path} is a folder; name a picture in it, or use 'undegrade batch'."
+            if path.is_dir() else f"There is no file {path}." for path in absent))
     check_masks(options)
     beside = picture.suffix.lower() if picture.suffix.lower() in KINDS else ".png"
     ending = f".{options.format}" if options.format else beside
@@ -112,7 +115,10 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
         plan = _plan(options, pack)
         make_folder(plan.folders.output)
     except WorkflowError as error:
-        return refuse(WorkflowError(*(_in_options(options.job, said) for said in error.problems)))
+        own = tuple(f"--set {given}: " for given in options.settings)
+        return refuse(WorkflowError(*(
+            said if said.startswith(own) else _in_options(options.job, said)
+            for said in error.problems)))
     report = Report(pack.host, plan.folders, options.quiet, words=False)
     run = partial(_work, options, plan, report, pack.host)
     return carry_out(plan, report, options.traceback, run, partial(_in_options, options.job))
@@ -144,9 +150,10 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
         against = _against(options, target, kinds[target], made[target])
         if against and not options.force:
             return _nothing(options.picture, _in_options(job, against))
+    _uncover(made, last, options.mask)
     if _same(made[LOAD][0][0], made[last][plan.graph.nodes[SAVE].links["images"].slot][0]):
         said = _found(job, report) or "nothing to gain, it comes back as it was"
-        return _nothing(options.picture, said)
+        return _nothing(options.picture, _in_options(job, said))
     execute(plan.graph, plan.catalog, report, extra, [SAVE], made)
     found = job.finds(made[asked[-1]]) if job.finds else _found(job, report)
     if by_hand:
@@ -166,9 +173,13 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
 
 def _against(options: argparse.Namespace, node: str, kind: str, outputs: list[list]) -> str:
     """What a node's outputs say against going on, or nothing."""
-    if (path := masks_of(options).get(node)) and not outputs[0][0].any():
-        what = "filled in" if node == MASK else "not copied"
-        return f"nothing in {path} is white, and white is what is {what}"
+    if path := masks_of(options).get(node):
+        share, what = float(outputs[0][0].mean()), "filled in" if node == MASK else "not copied"
+        if not share:
+            return f"nothing in {path} is white, and white is what is {what}"
+        if node == MASK and share > MOST:
+            return (f"{100 * share:.0f} % of {path} is white, and white is what is {what}; is it "
+                    "inverted? To fill in as much as that, add --force")
     said = options.job.nothing.get(kind)
     return said(outputs) if said else ""
 
@@ -188,6 +199,16 @@ def _found(job: Job, report: "Report") -> str:
 def _same(before: "Tensor", after: "Tensor") -> bool:
     """Whether nobody could see a difference."""
     return before.shape == after.shape and bool((before - after).abs().max() < LEAST)
+
+
+def _uncover(made: dict[str, list[list]], last: str, mask: Path | None) -> None:
+    """Make what a mask file had filled in opaque: parts of a picture that were erased."""
+    for slot in range(len(made[last]) if mask else 0):
+        picture = made[last][slot][0]
+        if picture.shape[-1] == 4:
+            seen = (made[MASK][0][0] > 0).to(picture)
+            made[last][slot] = [picture.clone()]
+            made[last][slot][0][..., 3] = picture[..., 3].maximum(seen)
 
 
 def _nothing(picture: Path, why: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .destination import make_folder, unused, write_to
 from .foretold import of_run
-from .harm import harm, own_box
+from .harm import harm, of_its_own
 from .outcome import DONE, FAILED, refuse
 from .pack import Pack
 
@@ -90,8 +90,8 @@ def run(options: argparse.Namespace, pack: Pack) -> int:
         make_folder(plans[0].folders.output)
     except WorkflowError as error:
         return refuse(error)
-    for said in (harm, own_box):
-        sys.stderr.write(said(plans[0].graph, plans[0].folders.given))
+    told = plans[0].graph, plans[0].folders.given
+    sys.stderr.write(harm(*told) or of_its_own(*told))
     pictures = []
     for plan, caption in zip(plans, captions(chosen), strict=True):
         if len(plans) > 1:

@@ -79,3 +79,35 @@ def test_what_is_not_to_be_copied(tmp_path, capsys):
         Image.new("L", size, 255).save(tmp_path / "like.png")
         assert main([*given, "--do-not-copy", str(tmp_path / "like.png")]) == 1
         assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_part_that_was_erased_is_seen_when_it_is_filled(tmp_path):
+    """The picture with a part erased, as both the picture and its mask."""
+    erased, out = tmp_path / "erased.png", tmp_path / "out.png"
+    scan = Image.linear_gradient("L").resize((48, 40)).convert("RGB")
+    alpha = Image.new("L", (48, 40), 255)
+    alpha.paste(0, (20, 12, 28, 20))
+    alpha.putpixel((3, 3), 200)
+    scan.putalpha(alpha)
+    scan.save(erased)
+    given = ["remove", str(erased), "--mask", str(erased), "--output", str(out), "--quiet"]
+    assert main(given) == 0
+    with Image.open(out) as done:
+        assert done.getpixel((24, 16))[3] == 255 and done.getpixel((3, 3))[3] == 200
+
+
+@pytest.mark.parametrize(("colour", "box", "said"), [
+    ("black", "lime", ""), ("black", "blue", ""), ("white", "lime", "in white and parts in colour"),
+    ("white", "black", "% of"),
+])
+def test_colours_and_inverted_masks(colour, box, said, tmp_path, capsys):
+    picture, mask, out = (tmp_path / file for file in ("scan.png", "mask.png", "out.png"))
+    scan = Image.linear_gradient("L").resize((48, 40)).convert("RGB")
+    scan.paste("red", (22, 14, 26, 18))
+    scan.save(picture)
+    drawn = Image.new("RGB", (48, 40), colour)
+    drawn.paste(box, (20, 12, 28, 20))
+    drawn.save(mask)
+    main(["remove", str(picture), "--mask", str(mask), "--output", str(out), "--quiet"])
+    told = capsys.readouterr()
+    assert said in told.out + told.err and out.exists() is not bool(said)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from undegrade.headless.cli import main
 from undegrade.headless.folders import Folders
-from undegrade.headless.harm import harm, own_box
+from undegrade.headless.harm import harm, of_its_own
 from undegrade.headless.load import document
 from undegrade.headless.signature import Catalog
 from undegrade.headless.stock import stock_classes
@@ -179,10 +179,20 @@ def test_a_box_of_the_workflows_own_is_told(tmp_path):
     classes = {"UndegradeBoxMask": stock_classes(folders)["ImageInvert"], **stock_classes(folders)}
     box = {"class_type": "UndegradeBoxMask", "inputs": {"image": ["1", 0], "left": 0.4}}
     plan = document(graph(**{"4": box}), Catalog(classes, {})).graph()
-    said = own_box(plan, {"p.png"})
+    said = of_its_own(plan, {"p.png"})
     assert said.startswith("node 4 ") and "(left 0.4), whatever p.png shows there" in said
-    assert "undegrade remove p.png --mask FILE" in said and own_box(plan, ()) == ""
-    assert own_box(document(graph(), Catalog(classes, {})).graph(), {"p.png"}) == ""
+    assert "undegrade remove p.png --mask FILE" in said and of_its_own(plan, ()) == ""
+    assert of_its_own(document(graph(), Catalog(classes, {})).graph(), {"p.png"}) == ""
+
+
+def test_a_blur_of_the_workflows_own_is_told(tmp_path):
+    folders = Folders(tmp_path)
+    classes = {"UndegradeMotionBlur": stock_classes(folders)["ImageInvert"],
+               **stock_classes(folders)}
+    blur = {"class_type": "UndegradeMotionBlur", "inputs": {"length": 11}}
+    said = of_its_own(document(graph(**{"4": blur}), Catalog(classes, {})).graph(), {"p.png"})
+    assert "is the blur that is undone (length 11), whatever blur p.png has" in said
+    assert said.endswith("or let it be found: undegrade sharpen p.png.\n")
 
 
 def harmed(tmp_path, nodes):

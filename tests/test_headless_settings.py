@@ -2,6 +2,7 @@
 
 import pytest
 
+from undegrade.headless.cli import main
 from undegrade.headless.folders import Folders
 from undegrade.headless.load import document
 from undegrade.headless.settings import apply_inputs, apply_settings
@@ -146,3 +147,13 @@ def test_inputs_that_fit_nothing(catalog, folders, tmp_path):
     assert "has no LoadImage or LoadImageMask node" in found[0]
     assert "node 2 (Restore Picture) loads no picture; it is of type Restore" in found[1]
     assert "there is no file nowhere.png" in found[2]
+
+
+def test_what_is_said_of_a_jobs_settings_names_widgets_as_set_takes_them(tmp_path, capsys):
+    from PIL import Image
+
+    Image.new("RGB", (40, 40), "grey").save(tmp_path / "a.png")
+    assert main(["denoise", str(tmp_path / "a.png"), "--set", "UndegradeDenoise.strenght=1"]) == 2
+    assert "it has strength, noise_level, passes" in capsys.readouterr().err
+    assert main(["denoise", str(tmp_path)]) == 2
+    assert "is a folder; name a picture in it" in capsys.readouterr().err

@@ -179,3 +179,8 @@ def test_a_pixel_folder_through_load_pixel_prior(models):
     pixel_folder(models / PRIORS / "ddpm")
     (prior,) = call("UndegradeLoadPixelPrior", file="ddpm")
     assert prior.spec.name == "ddpm" and prior.spec.native_size == 32
+
+
+def test_without_comfyui_models_lie_in_the_packs_own_folder(monkeypatch):
+    monkeypatch.setattr(host, "comfy", lambda name: None)
+    assert host.model_roots("diffusers") == [Path(__file__).parents[1] / "models" / "diffusers"]

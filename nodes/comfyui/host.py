@@ -188,7 +188,7 @@ def model_roots(name: str) -> list[Path]:
         if name not in paths.folder_names_and_paths:
             return [Path(paths.models_dir) / name]
         return [Path(root) for root in paths.get_folder_paths(name)]
-    return [Path(__file__).parent.parent / "models" / name]
+    return [Path(__file__).parents[2] / "models" / name]
 
 
 def model_files(name: str) -> list[str]:
