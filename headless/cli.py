@@ -56,11 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, check, batch):
         command.add_argument(
             "workflow", type=Path,
-            help="a workflow saved by ComfyUI, in API format, or a PNG that carries one")
+            help="a workflow saved by ComfyUI, in API format, or a PNG that carries one; or one of "
+                 "the pack's by its name, such as 'Denoise a photo'")
         command.add_argument(
             "--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", dest="settings",
-            help="change a value; the node by id, title, or type where unique (12.seed=3); run "
-                 "makes a contact sheet of several values for one widget")
+            help="change a value; the node by id, title, or type where unique (12.seed=3)"
+                 + ("; several values of one widget make a contact sheet" if command is run
+                    else ""))
     for command in (run, check):
         command.add_argument("--output", type=Path, default=Path("output"), metavar="DIR|FILE",
                              help="where pictures go (default: output); a file's ending is their "
