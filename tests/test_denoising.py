@@ -45,7 +45,6 @@ def jpeg(x, quality):
 
 
 CAT, COFFEE = window("chelsea", 0, 60), window("coffee", 100, 150)
-TISSUE = torch.nn.functional.avg_pool2d(window("immunohistochemistry", side=512), 2)
 
 
 @pytest.mark.parametrize("picture", [CAT, COFFEE])
@@ -245,28 +244,3 @@ def test_a_grey_picture_stays_grey():
 def test_a_small_picture_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="31x40 pixels, too few to tell noise from texture"):
         call("UndegradeDenoise", prior=small_prior(), image=torch.rand(1, 40, 31, 3))
-
-
-@pytest.mark.parametrize("level", [8, 12])
-def test_texture_in_one_chroma_is_not_taken_for_blotches(level):
-    """Stained tissue: it was read as 44 and 47 of 255."""
-    model = noise_of(with_noise(TISSUE, level / 127.5))
-    assert model.white and model.at(0.0) == pytest.approx(level / 127.5, rel=0.2)
-
-
-def test_structure_is_told_from_noise_of_the_same_levels():
-    """Demosaiced tissue was taken for noise of 40 of 255; on a plain ground such noise is found."""
-    model = noise_of(demosaiced(TISSUE))
-    assert model.texture and not model.level
-    plain = torch.linspace(-0.5, 0.5, 256).expand(3, 256, -1)
-    noisy = noise_of(demosaiced(with_noise(plain, 0.1)))
-    assert noisy.blotchy and noisy.level > 0.05
-
-
-def demosaiced(x):
-    """The mean of the seen neighbours in every colour of a Bayer mosaic, in 8 bits."""
-    seen = torch.zeros_like(x)
-    seen[0, ::2, ::2] = seen[2, 1::2, 1::2] = seen[1, ::2, 1::2] = seen[1, 1::2, ::2] = 1
-    kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None]
-    x, share = (torch.nn.functional.conv2d(p[:, None], kernel, padding=1) for p in (x * seen, seen))
-    return ((x / share)[:, 0] * 127.5).round().clamp(-127.5, 127.5) / 127.5

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from undegrade.headless.cli import main
 from undegrade.headless.folders import Folders
 from undegrade.headless.graph import Link, WorkflowError
 from undegrade.headless.load import document, load
@@ -248,12 +247,3 @@ def test_files_that_are_not_there_or_carry_nothing(catalog, tmp_path):
     (tmp_path / "half.png").write_bytes((tmp_path / "p.png").read_bytes()[:40])
     with pytest.raises(WorkflowError, match="cannot read the picture"):
         load(tmp_path / "half.png", catalog)
-
-
-def test_a_workflow_of_the_packs_own_is_named_from_anywhere(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["check", "Denoise a photo"]) == 2
-    assert "name a picture with --input" in capsys.readouterr().err
-    (tmp_path / "Denoise a photo").write_text("{}")  # a file of that name comes first
-    assert main(["check", "Denoise a photo"]) == 2
-    assert "holds no workflow" in capsys.readouterr().err

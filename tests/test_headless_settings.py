@@ -157,3 +157,12 @@ def test_what_is_said_of_a_jobs_settings_names_widgets_as_set_takes_them(tmp_pat
     assert "it has strength, noise_level, passes" in capsys.readouterr().err
     assert main(["denoise", str(tmp_path)]) == 2
     assert "is a folder; name a picture in it" in capsys.readouterr().err
+
+
+def test_a_workflow_of_the_packs_own_is_named_from_anywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "Denoise a photo"]) == 2
+    assert "name a picture with --input" in capsys.readouterr().err
+    (tmp_path / "Denoise a photo").write_text("{}")  # a file of that name comes first
+    assert main(["check", "Denoise a photo"]) == 2
+    assert "holds no workflow" in capsys.readouterr().err

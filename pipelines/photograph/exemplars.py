@@ -128,8 +128,7 @@ def surroundings(hole: Tensor, usable: Tensor, patch: int) -> tuple[slice, slice
 
 
 def pyramid(
-    image: Tensor, hole: Tensor, usable: Tensor, patch: int,
-    tick: Callable[[], None] = lambda: None,
+    image: Tensor, hole: Tensor, usable: Tensor, patch: int, tick: Callable[[], None] = lambda: None
 ) -> list[Canvas]:
     """Canvases of half the size each, down to where no patch lies wholly inside of the hole.
 
@@ -142,8 +141,8 @@ def pyramid(
             break
         masks.append(smaller)
     if (left := int(middles(hole, ~usable, patch).sum())) < LEAST:
-        who, less = ("mask leaves", "give") if usable.all() else (
-            "mask and what is not to be copied leave", "let more be copied, or give")
+        who, less = (("mask leaves", "give") if usable.all() else
+                     ("mask and what is not to be copied leave", "let more be copied, or give"))
         raise ValueError(
             f"The {who} {left} patches of {patch}x{patch} pixels to copy from, and {LEAST} "
             f"are needed; {less} a smaller mask, a smaller patch or a larger picture."
