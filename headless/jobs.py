@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, SPARED, Job, around, helps, nodes_of, widgets
 from .destination import expect_format, make_folder, unused, write_to
+from .execution import NodeError
 from .folders import Folders
 from .foretold import enlarged, of_kind
 from .given_masks import check_masks, masks_of, selections
@@ -172,14 +173,18 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
 
 
 def _against(options: argparse.Namespace, node: str, kind: str, outputs: list[list]) -> str:
-    """What a node's outputs say against going on, or nothing."""
+    """What a node's outputs say against going on, or nothing.
+
+    Raises:
+        NodeError: a mask hides most of the picture.
+    """
     if path := masks_of(options).get(node):
         share, what = float(outputs[0][0].mean()), "filled in" if node == MASK else "not copied"
         if not share:
             return f"nothing in {path} is white, and white is what is {what}"
-        if node == MASK and share > MOST:
-            return (f"{100 * share:.0f} % of {path} is white, and white is what is {what}; is it "
-                    "inverted? To fill in as much as that, add --force")
+        if node == MASK and share > MOST and not options.force:
+            raise NodeError(f"--mask: {100 * share:.0f} % of {path} is white, and white is what is "
+                            f"{what}; is it inverted? To fill in as much as that, add --force.")
     said = options.job.nothing.get(kind)
     return said(outputs) if said else ""
 

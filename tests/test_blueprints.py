@@ -207,6 +207,8 @@ def test_what_fails_names_the_commands_options(tmp_path, capsys):
     Image.new("L", (48, 48), 255).save(tmp_path / "mask.png")
     mask = ["--mask", str(tmp_path / "mask.png"), "--quiet"]
     assert main(["remove", str(tmp_path / "small.png"), *mask]) == 1
+    assert capsys.readouterr().err.startswith("--mask: 100 % of ")
+    assert main(["remove", str(tmp_path / "small.png"), *mask, "--force"]) == 1
     assert capsys.readouterr().err.startswith("--mask: The mask leaves 0 patches of 7x7")
     for name in ("remove", "restore-old"):
         Image.linear_gradient("L").resize((48, 48)).save(tmp_path / "mask.png")

@@ -108,6 +108,7 @@ def test_colours_and_inverted_masks(colour, box, said, tmp_path, capsys):
     drawn = Image.new("RGB", (48, 40), colour)
     drawn.paste(box, (20, 12, 28, 20))
     drawn.save(mask)
-    main(["remove", str(picture), "--mask", str(mask), "--output", str(out), "--quiet"])
+    given = ["remove", str(picture), "--mask", str(mask), "--output", str(out), "--quiet"]
+    assert main(given) == int(bool(said))
     told = capsys.readouterr()
     assert said in told.out + told.err and out.exists() is not bool(said)
