@@ -21,8 +21,10 @@ def load(path: Path, catalog: Catalog) -> Document:
         WorkflowError: no such file, not JSON (with line and column), or no workflow in it.
     """
     own = OWN / f"{path.name.removesuffix('.json')}.json"
+    if path == Path(path.name) and own.is_file() and not path.exists():  # a name, in no folder
+        path = own
     try:
-        data = (own if own.is_file() and not path.exists() else path).read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise WorkflowError(
             f"cannot read the workflow {path}: {error.strerror or error}."

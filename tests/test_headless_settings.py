@@ -163,6 +163,8 @@ def test_a_workflow_of_the_packs_own_is_named_from_anywhere(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert main(["check", "Denoise a photo"]) == 2
     assert "name a picture with --input" in capsys.readouterr().err
+    assert main(["check", "elsewhere/Denoise a photo.json"]) == 2  # not what was meant
+    assert "cannot read the workflow elsewhere" in capsys.readouterr().err
     (tmp_path / "Denoise a photo").write_text("{}")  # a file of that name comes first
     assert main(["check", "Denoise a photo"]) == 2
     assert "holds no workflow" in capsys.readouterr().err

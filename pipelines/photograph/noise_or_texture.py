@@ -27,7 +27,7 @@ PROCESSED = 3.2 / 127.5  # level of luma's second band from which a camera's smo
 SMOOTHED = 5 / 127.5  # the most that it has in the finest band; brickwork has more
 TINTED = 0.35  # coarse chroma of such noise, relative to that
 ALL_OVER = 0.42  # deviation of the logarithm of its power over flat blocks; texture's is larger
-STRUCTURED, STRUCTURED_GREY = 0.05, 0.3  # products of `structure` from which it is texture's
+STRUCTURED, STRUCTURED_GREY = 0.05, 0.3  # products of `is_structured`, from which it is texture
 
 
 def is_noise(fine: float, middle: float, chroma: list[float], grey: bool) -> bool:
