@@ -12,16 +12,16 @@ the level that is told is kept in the file of results.
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pack
 import torch
-from denoise_photos import demosaiced, in_8_bits, normal
+from denoise_photos import demosaiced, in_8_bits, normal, saved
 from photos import EVALUATION, photos
 from PIL import Image
+from real_noise import middle
 from torch import Tensor
 
 from undegrade.pipelines.photograph.noise_curve import FLOOR, noise_of
@@ -30,45 +30,24 @@ LEVELS, SIDE = (0, 5, 8, 12, 20), 256
 HIGH, LOW = 1.4, 0.7
 
 
-def picture(image: Image.Image) -> Tensor:
-    """(3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1
-
-
-def image(x: Tensor) -> Image.Image:
-    """The other way."""
-    return Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
-
-
-def saved(x: Tensor) -> Tensor:
-    """A JPEG file of quality 88."""
-    file = io.BytesIO()
-    image(x).save(file, "JPEG", quality=88)
-    return picture(Image.open(file))
-
-
 def enlarged(x: Tensor) -> Tensor:
     """Bicubic, 1.5 times."""
-    return picture(image(x).resize((3 * SIDE // 2,) * 2, Image.Resampling.BICUBIC))
+    image = Image.fromarray(((x + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    pixels = np.array(image.resize((3 * SIDE // 2,) * 2, Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
 
 
 FILES: dict[str, Callable[[Tensor], Tensor]] = {
-    "PNG": lambda x: x, "JPEG 88": saved, "1.5 times": enlarged,
+    "PNG": lambda x: x, "JPEG 88": lambda x: saved(x[None], 0, 0.0, 88)[0], "1.5 times": enlarged,
     "demosaiced": lambda x: in_8_bits(demosaiced(x[None], 0, 0.0, 0.0))[0],
 }
 
 
 def middles(folders: list[Path], every: int) -> dict[str, Tensor]:
     """The middles of the pictures that are large enough."""
-    found = {}
-    for folder in folders:
-        for file in sorted(folder.glob("*.png"))[::every]:
-            with Image.open(file) as each:
-                left, top = ((n - SIDE) // 2 for n in each.size)
-                if min(left, top) >= 0:
-                    box = (left, top, left + SIDE, top + SIDE)
-                    found[file.stem] = picture(each.convert("RGB").crop(box))
-    return found
+    files = [file for folder in folders for file in sorted(folder.glob("*.png"))[::every]]
+    large = [file for file in files if min(Image.open(file).size) >= SIDE]
+    return {file.stem: middle(file, SIDE)[0] for file in large}
 
 
 def kind_of(level: float, told: float, known: bool) -> str:

@@ -6,10 +6,10 @@ from .graph import Graph, Link, Node
 
 SPOILS = ("UndegradeDegradeImage", "UndegradeRealWorldDegradation")
 EXAMPLES = {  # node type -> what it does to a picture, and what does it by the picture's own
-    "UndegradeBoxMask": ("is filled in (VALUES), whatever {} shows there",
-                         "give a mask of yours: undegrade remove {} --mask FILE"),
-    "UndegradeMotionBlur": ("is the blur that is undone (VALUES), whatever blur {} has",
-                            "let it be found: undegrade sharpen {}"),
+    "UndegradeBoxMask": ("is filled in ({values}), whatever {picture} shows there",
+                         "give a mask of yours: undegrade remove {picture} --mask FILE"),
+    "UndegradeMotionBlur": ("is the blur that is undone ({values}), whatever blur {picture} has",
+                            "let it be found: undegrade sharpen {picture}"),
 }
 OURS = "Undegrade"  # what our nodes make of a picture is no longer the user's
 ADVICE = ("which is for comparing an answer with the truth; for a picture that is already broken "
@@ -49,8 +49,9 @@ def of_its_own(graph: Graph, given: Collection[str]) -> str:
     if not pictures or not own:
         return ""
     values = ", ".join(f"{k} {v}" for k, v in own[0].inputs.items() if not isinstance(v, Link))
-    done, otherwise = (said.format(pictures[0]) for said in EXAMPLES[own[0].type])
-    return (f"{own[0]} {done.replace('VALUES', values)}; change it by --set "
+    done, otherwise = (
+        said.format(picture=pictures[0], values=values) for said in EXAMPLES[own[0].type])
+    return (f"{own[0]} {done}; change it by --set "
             f"{own[0].id}.WIDGET=VALUE, or {otherwise}.\n")
 
 

@@ -131,7 +131,8 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
     from .sheet import compare, picture_of
 
     job = options.job
-    last = plan.graph.nodes[SAVE].links["images"].source
+    image = plan.graph.nodes[SAVE].links["images"]
+    last = image.source
     kinds = {i: node.type for i, node in plan.graph.nodes.items()}
     asked = [i for i, kind in kinds.items() if kind in job.nothing]
     made: dict[str, list[list]] = {}
@@ -151,8 +152,9 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
         against = _against(options, target, kinds[target], made[target])
         if against and not options.force:
             return _nothing(options.picture, _in_options(job, against))
-    _uncover(made, last, options.mask)
-    if _same(made[LOAD][0][0], made[last][plan.graph.nodes[SAVE].links["images"].slot][0]):
+    mask = made[MASK][0][0] if options.mask else None
+    made[last][image.slot] = [_uncovered(made[last][image.slot][0], mask)]
+    if _same(made[LOAD][0][0], made[last][image.slot][0]):
         said = _found(job, report) or "nothing to gain, it comes back as it was"
         return _nothing(options.picture, _in_options(job, said))
     execute(plan.graph, plan.catalog, report, extra, [SAVE], made)
@@ -206,14 +208,13 @@ def _same(before: "Tensor", after: "Tensor") -> bool:
     return before.shape == after.shape and bool((before - after).abs().max() < LEAST)
 
 
-def _uncover(made: dict[str, list[list]], last: str, mask: Path | None) -> None:
-    """Make what a mask file had filled in opaque: parts of a picture that were erased."""
-    for slot in range(len(made[last]) if mask else 0):
-        picture = made[last][slot][0]
-        if picture.shape[-1] == 4:
-            seen = (made[MASK][0][0] > 0).to(picture)
-            made[last][slot] = [picture.clone()]
-            made[last][slot][0][..., 3] = picture[..., 3].maximum(seen)
+def _uncovered(picture: "Tensor", mask: "Tensor | None") -> "Tensor":
+    """IMAGE with what a mask file had filled in opaque: parts of the picture that were erased."""
+    if mask is None or picture.shape[-1] < 4:
+        return picture
+    seen = picture.clone()
+    seen[..., 3] = seen[..., 3].maximum((mask > 0).to(seen))
+    return seen
 
 
 def _nothing(picture: Path, why: str) -> int:

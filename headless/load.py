@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from .api_format import ApiDocument
+from .blueprints import ROOT
 from .document import Document
 from .graph import WorkflowError
 from .signature import Catalog
 from .ui_format import UiDocument
 
-OWN = Path(__file__).resolve().parent.parent / "workflows"
+OWN = ROOT / "workflows"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
