@@ -39,9 +39,14 @@ class Cost:
         millions = pixels / 1e6
         seconds, gigabytes = self.of(millions)
         seconds += hidden / 1e6 * self.hidden_seconds
-        size = f"{millions:.1f}" if millions >= 0.1 else f"{millions:.1g}"
-        return (f"{size} megapixels: about {in_words(seconds)} of a processor core, "
+        size = f"{millions:.1f} megapixels" if millions >= 0.1 else counted(pixels, "pixel")
+        return (f"{size}: about {in_words(seconds)} of a processor core, "
                 f"{gigabytes:.1f} GB")
+
+
+def counted(number: int, what: str) -> str:
+    """So many of something, such as 1 picture."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def in_words(seconds: float) -> str:
@@ -94,7 +99,7 @@ def _sharp(outputs: list[list]) -> str:
     if first.startswith("no blur"):
         return first
     doubts = [line for line in more if line.startswith(("Doubtful", "Parts"))]
-    return "; ".join([first, *doubts]).rstrip(".") if doubts else ""
+    return ". ".join([first, *doubts]).rstrip(".") if doubts else ""
 
 
 JOBS = {

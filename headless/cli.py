@@ -12,7 +12,7 @@ from pathlib import Path
 from .console import lasting_console
 from .outcome import DONE, STOPPED
 from .own_process import choose_threads, keep_memory
-from .pack import Pack
+from .pack import Pack, version
 
 
 def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
@@ -40,6 +40,15 @@ def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
             return STOPPED
 
 
+class _Version(argparse.Action):
+    """Says the pack's version."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Look it up only now."""
+        sys.stdout.write(f"{parser.prog} {version()}\n")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     from . import running
     from .batch.command import add_command
@@ -47,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="undegrade", description="Run workflows of the Undegrade nodes without ComfyUI.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show it and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a workflow and write its pictures")
     run.set_defaults(action=running.run)

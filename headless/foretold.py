@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .blueprints import JOBS, Cost, around, in_words, kinds_in
+from .blueprints import JOBS, Cost, around, counted, in_words, kinds_in
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -72,7 +72,7 @@ def of_batch(options: argparse.Namespace, job: Any, pack: "Pack", items: Sequenc
     sizes = [_pixels(path) * enlarged(graph) / 1e6 for path in looked]
     (each, _), (_, most) = cost.of(sum(sizes) / len(sizes)), cost.of(max(sizes))
     time = in_words(each * len(pictures))
-    return (f"{len(pictures)} pictures: about {time} of a processor core, "
+    return (f"{counted(len(pictures), 'picture')}: about {time} of a processor core, "
             f"{most:.1f} GB for the largest.\n")
 
 

@@ -178,12 +178,12 @@ def _against(options: argparse.Namespace, node: str, kind: str, outputs: list[li
     """What a node's outputs say against going on, or nothing.
 
     Raises:
-        NodeError: a mask hides most of the picture.
+        NodeError: a mask hides nothing, or most of the picture.
     """
     if path := masks_of(options).get(node):
         share, what = float(outputs[0][0].mean()), "filled in" if node == MASK else "not copied"
         if not share:
-            return f"nothing in {path} is white, and white is what is {what}"
+            raise NodeError(f"nothing in {path} is white, and white is what is {what}.")
         if node == MASK and share > MOST and not options.force:
             raise NodeError(f"--mask: {100 * share:.0f} % of {path} is white, and white is what is "
                             f"{what}; is it inverted? To fill in as much as that, add --force.")
@@ -200,7 +200,7 @@ def _pixels(plan: Plan, made: dict[str, list[list]]) -> int:
 def _found(job: Job, report: "Report") -> str:
     """What the nodes said, in one line."""
     said = "\n".join(report.said[kind] for kind in job.tells if kind in report.said)
-    return "; ".join(line.strip().rstrip(".") for line in said.splitlines() if line.strip())
+    return ". ".join(line.strip().rstrip(".") for line in said.splitlines() if line.strip())
 
 
 def _same(before: "Tensor", after: "Tensor") -> bool:

@@ -1,12 +1,25 @@
 """The node pack as the command sees it, and everything a workflow may use."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from .blueprints import ROOT
 from .folders import Folders
 from .signature import Catalog
+
+
+def version() -> str:
+    """The pack's, of its folder or of what pip has installed."""
+    from importlib.metadata import version as installed
+
+    if not (project := ROOT / "pyproject.toml").is_file():
+        return installed("undegrade")
+    found = re.search(r'^version = "(.+)"$', project.read_text("utf-8"), re.MULTILINE)
+    assert found, f"{project} has no version"
+    return found[1]
 
 
 @dataclass(frozen=True)

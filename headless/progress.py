@@ -17,7 +17,7 @@ class Report:
     Args:
         host: the module with ``set_progress_sink``, the pack's only door to its host.
         folders: for the paths of pictures that nodes say they saved.
-        quiet: draw no bars.
+        quiet: draw no bars; none are drawn into a file or a pipe in any case.
         words: write texts and file names.
 
     Attributes:
@@ -28,7 +28,8 @@ class Report:
     def __init__(self, host: Any, folders: Folders, quiet: bool = False,
                  words: bool = True):
         """Draw nothing yet."""
-        self._host, self._folders, self._quiet = host, folders, quiet
+        self._host, self._folders = host, folders
+        self._quiet = quiet or not sys.stderr.isatty()
         self._words = words
         self._node: Node | None = None
         self._bar: Any = None

@@ -68,7 +68,7 @@ def test_both_commands_say_it_before_they_start(pictures, capsys, monkeypatch):
     for quiet in ([], ["--quiet"]):
         assert main(["run", workflow, "--input", "p0.png", *ONE_STEP, *quiet]) == 0
         said = capsys.readouterr().err
-        assert said.startswith("p0.png: 0.001 megapixels: about 4 seconds") != bool(quiet)
+        assert said.startswith("p0.png: 1280 pixels: about 4 seconds") != bool(quiet)
     assert main(["batch", workflow, "--input", "p?.png", "--output", "../all", *ONE_STEP]) == 0
     assert "2 pictures: about 8 seconds of a processor core, 0.3 GB for the" in (
         capsys.readouterr().err)

@@ -13,6 +13,7 @@ from .store import DiskError, Manifest, SaveError, put
 from .video import Film, VideoError
 from .worker import Outcome, Picture
 
+OFTEN, SELDOM = 0.1, 60.0  # seconds between bars on a terminal, in a log
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
 Engine = Callable[[Groups], Iterator[list[Outcome]]]
@@ -55,7 +56,8 @@ class Driver:
         if not self.items:
             return
         with tqdm(total=len(self.items), unit=" pictures", bar_format=BAR, smoothing=0.05,
-                  file=sys.stderr, dynamic_ncols=True, disable=quiet) as self.bar:
+                  file=sys.stderr, dynamic_ncols=True, disable=quiet,
+                  mininterval=OFTEN if sys.stderr.isatty() else SELDOM) as self.bar:
             for outcomes in engine(groups_of(self._pictures(), self.job.together)):
                 for outcome in outcomes:
                     self._take(outcome)
