@@ -164,3 +164,13 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         put(tmp_path / "x" / "a.png", half)
     assert files(tmp_path) == {}
+
+
+def test_pictures_are_written_in_the_format_that_was_asked_for(place, capsys):
+    assert batch("w.json", "out", "--format", "jpg", calls=Calls()) == 0
+    names = [name for name in files("out") if name != "manifest.jsonl"]
+    assert names and all(name.endswith(".jpg") for name in names)
+    with Image.open(Path("out", names[0])) as result:
+        assert result.format == "JPEG"
+    assert batch("w.json", "out", calls=Calls()) == 2
+    assert "another workflow, seed or settings" in capsys.readouterr().err

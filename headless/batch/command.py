@@ -20,13 +20,12 @@ from ..graph import WorkflowError
 from ..harm import harm
 from ..outcome import DONE, FAILED, refuse
 from ..pack import Pack
-from .inputs import Item, check_places, gather, is_there, merge, room
+from .inputs import Item, check_places, gather, is_there, listed, merge, room
 
 if TYPE_CHECKING:
     from .plan import Job
     from .store import Manifest
 
-SHOWN = 5  # names of skipped files in the last line; the manifest has them all
 ABOUT = """Run one workflow over many pictures and videos. Outputs keep the inputs' relative paths
 and carry the workflow in their metadata. Started again, a run does only what is missing; the output
 folder's manifest.jsonl tells what became of each input."""
@@ -61,6 +60,8 @@ def add_command(commands: "argparse._SubParsersAction") -> argparse.ArgumentPars
         help="run the nodes that report figures, too, and put the figures into the manifest")
     add("--one-noise", action="store_true",
         help="the same noise for all frames of a video, against flicker")
+    add("--format", choices=("png", "jpg", "tif", "webp"), default="png",
+        help="of the pictures (default: png, which carries the workflow)")
     add("--dry-run", action="store_true", help="print what would run, and run nothing")
     add("--quiet", action="store_true", help="draw no progress bar")
     return batch
@@ -121,22 +122,10 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
         owners = {output: name for name, line in finished.items() for output in line["output"]}
         owners = {item.output(): item.name for item in items} | owners
         failed = _work(options, pack, job, manifest, todo, endings, owners)
-    found = f"{len(items) + len(skipped)} files found, {_listed(skipped)}; " if skipped else ""
+    found = f"{len(items) + len(skipped)} files found, {listed(skipped)}; " if skipped else ""
     sys.stdout.write(f"{found}{len(items)} inputs: {len(finished)} were finished before, "
                      f"{len(todo) - failed} are now, {failed} failed; see {manifest.path}\n")
     return FAILED if failed else DONE
-
-
-def _listed(skipped: Mapping[str, str]) -> str:
-    """How many files were skipped for which reason, with the first few names."""
-    reasons: dict[str, list[str]] = {}
-    for name, why in sorted(skipped.items()):
-        reasons.setdefault(why, []).append(name)
-    told = []
-    for why, names in reasons.items():
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        told.append(f"{', '.join(names[:SHOWN])}{more} ({why})")
-    return f"{len(skipped)} skipped: {'; '.join(told)}"
 
 
 def _work(options: argparse.Namespace, pack: Pack, job: "Job", manifest: "Manifest",
@@ -179,7 +168,7 @@ def _inputs(options: argparse.Namespace, pack: Pack,
     if len(fed) > 1:
         raise WorkflowError(f"--input names {' and '.join(map(str, fed.values()))}; one run feeds "
                             "one node.")
-    items, skipped = merge([one for _, one in found])
+    items, skipped = merge([one for _, one in found], f".{options.format}")
     check_places([one.root for pattern, one in found if not os.path.isfile(pattern)], items,
                  options.output)
     if any(item.is_video for item in items):
@@ -216,7 +205,7 @@ def _job(options: argparse.Namespace, document: Document, entry: Entry, folders:
             raise WorkflowError(f"cannot read {path}: {error.strerror}.") from error
     document.write(entry, "image", "")
     job = Job(json.dumps(document.raw), entry.id, options.together, options.memory,
-              options.threads, options.scores, side)
+              options.threads, options.scores, side, f".{options.format}")
     return job, [*Plan(job, document.catalog).saves.values()]
 
 
@@ -224,6 +213,8 @@ def _digest(options: argparse.Namespace, job: "Job") -> str:
     """What the files depend on beside the inputs; engine and workers are not among it."""
     values = asdict(job) | {"seed": options.seed, "one_noise": options.one_noise,
                             "memory": job.memory if job.together > 1 else None}
+    if values["ending"] == ".png":  # as folders begun before there was a choice have it
+        del values["ending"]
     values["side"] = {n: hashlib.sha256(d).hexdigest() for n, d in job.side.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -64,7 +64,7 @@ class Memory(Folders):
 
     def place(self, prefix: str, size: tuple[int, int], preview: bool) -> Place:
         """A place that nothing is ever written to."""
-        return Place(Path(), "", "picture", 1)
+        return Place(Path(), "", "picture", 1, ending=self.ending)
 
     def write(self, place: Place, index: int, write: Any) -> Path:
         """Keep the picture with the thread's own."""

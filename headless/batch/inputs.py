@@ -3,8 +3,8 @@
 import glob
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -21,23 +21,27 @@ COMPANIONS = {".ds_store", "desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db"}
 COMPANION_FOLDERS = {"$recycle.bin", "__macosx", "@eadir", "system volume information"}
 NOT_PICTURES = {"EPS", "MPEG"}  # programs; videos, of which Pillow knows the name only
 
+SHOWN = 5  # names of skipped files in the last line; the manifest has them all
+
 
 @dataclass(frozen=True)
 class Item:
-    """One file to restore; ``name`` is its path below what the pattern leaves open, with "/"."""
+    """One file to restore; ``name`` is its path below what the pattern leaves open, with "/",
+    ``ending`` that of a picture's result."""
 
     path: Path
     name: str
+    ending: str = ".png"
 
     @property
     def is_video(self) -> bool:
         """Whether it is restored frame by frame."""
         return self.path.suffix.lower() in VIDEOS
 
-    def output(self, ending: str = "") -> str:
+    def output(self, more: str = "") -> str:
         """The name of what becomes of it, below the output folder."""
         stem, suffix = str(Path(self.name).with_suffix("")), self.path.suffix.lower()
-        return f"{stem}{ending}{CONTAINERS.get(suffix, '.mkv') if self.is_video else '.png'}"
+        return f"{stem}{more}{CONTAINERS.get(suffix, '.mkv') if self.is_video else self.ending}"
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,9 @@ def gather(pattern: str) -> Found:
     return Found(root, [items[name] for name in sorted(items)], skipped)
 
 
-def merge(found: Sequence[Found]) -> tuple[list[Item], dict[str, str]]:
-    """The files of several patterns, each once, and what is skipped.
+def merge(found: Sequence[Found], ending: str = ".png") -> tuple[list[Item], dict[str, str]]:
+    """The files of several patterns, each once, to be written with this ending, and what is
+    skipped.
 
     Of a file that several links lead to, the one that is no link is taken.
     """
@@ -119,8 +124,20 @@ def merge(found: Sequence[Found]) -> tuple[list[Item], dict[str, str]]:
     for one in found:
         skipped |= one.skipped
     names = {item.name for item in items.values()}
-    return (sorted(items.values(), key=lambda item: item.name),
+    return (sorted((replace(item, ending=ending) for item in items.values()), key=lambda i: i.name),
             {name: why for name, why in skipped.items() if name not in names})
+
+
+def listed(skipped: Mapping[str, str]) -> str:
+    """How many files were skipped for which reason, with the first few names."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in sorted(skipped.items()):
+        reasons.setdefault(why, []).append(name)
+    told = []
+    for why, names in reasons.items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        told.append(f"{', '.join(names[:SHOWN])}{more} ({why})")
+    return f"{len(skipped)} skipped: {'; '.join(told)}"
 
 
 def _why_skipped(path: Path, asked: str) -> str:

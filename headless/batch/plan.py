@@ -27,7 +27,8 @@ class Job:
     workflow: the document as JSON, settings written in. loader: the id of the node that gets the
     pictures. together: rows of a network call; 1 is one picture at a time. memory: GiB that a
     network call may take where together > 1. threads: of each worker, on the CPU. scores: whether
-    nodes that report figures are run, too. side: the workflow's other pictures.
+    nodes that report figures are run, too. side: the workflow's other pictures. ending: of the
+    files that pictures become.
     """
 
     workflow: str
@@ -37,6 +38,7 @@ class Job:
     threads: int = 1
     scores: bool = False
     side: dict[str, bytes] = field(default_factory=dict, repr=False)
+    ending: str = ".png"
 
 
 class SeedPlace(NamedTuple):

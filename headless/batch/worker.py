@@ -52,7 +52,7 @@ class Worker:
         """Find out what varies; nothing is computed yet."""
         torch.set_num_threads(job.threads)
         self.job = job
-        self.memory = Memory(Path(), side=job.side)
+        self.memory = Memory(Path(), side=job.side, ending=job.ending)
         self.catalog = pack.catalog(self.memory, NODES)
         self.plan = Plan(job, self.catalog)
         self.kept: dict[str, list[list]] | None = None
