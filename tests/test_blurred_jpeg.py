@@ -31,3 +31,4 @@ def test_a_blur_is_found_in_what_jpeg_has_left():
                                   kind="straight motion", kernel_size=17)
     assert err / 2 < level < 2 * err
     assert report.startswith(("straight motion of 9.", "straight motion of 8.")), report
+    assert "speaks for another" not in report

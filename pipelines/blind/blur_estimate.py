@@ -24,7 +24,7 @@ from ..operators.contract import Operator
 from ..photograph.noise_curve import LEAST, noise_of, slope
 from ..photograph.noise_level import estimate_noise_level
 from .blur_options import BlurOptions
-from .doubts import doubts, reach
+from .doubts import another_kind, doubts, reach
 from .halves import AGAIN, agreements
 from .kernel_estimation import (
     KEPT,
@@ -110,7 +110,8 @@ def work(options: BlurOptions) -> int:
     any_kind = options.kind == "any"
     searched, refining = (rounds(options.kernel_size), options.refine) if any_kind else (0, 0)
     judged = KEPT + 6 if any_kind else 2
-    return searched + 4 * AGAIN.rounds + (judged + refining) * len(SIGMAS)
+    halves = 4 if any_kind else 5  # the last is the whole, see `another_kind`
+    return searched + halves * AGAIN.rounds + (judged + refining) * len(SIGMAS)
 
 
 def estimate_blur(
@@ -148,9 +149,10 @@ def estimate_blur(
     kernel, left = refined(prior, finest, found.kernel, level, noises, rounds)
     if not torch.equal(kernel, found.kernel):
         found = Found(kernel, finest)
-    name = named(found) if blurred else "no blur: nothing is to be gained"
-    confidence = alike if left < without else 0.0
     against = doubts(finest, kernel, level) if blurred else []
+    against += another_kind(finest, kernel, level, options.kind, tick)
+    name = named(found) if blurred else unblurred(against)
+    confidence = alike if left < without else 0.0
     confidence = min(confidence, DOUBTED) if against else confidence
     kernel = kernel if blurred else none
     varies = blurred and alike < DIFFERENT
@@ -220,6 +222,11 @@ def busiest(y: Tensor, seen: Tensor, side: int) -> tuple[slice, slice]:
     place = int(rooms.argmax())
     top, left = STRIDE * (place // rooms.shape[1]), STRIDE * (place % rooms.shape[1])
     return slice(top, top + height), slice(left, left + width)
+
+
+def unblurred(against: list[str]) -> str:
+    """In words that a single pixel was found, with what speaks against it."""
+    return f"no blur of this kind: {against[0]}" if against else "no blur: nothing is to be gained"
 
 
 def named(found: Found) -> str:
