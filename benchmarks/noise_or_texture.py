@@ -24,7 +24,8 @@ from PIL import Image
 from real_noise import middle
 from torch import Tensor
 
-from undegrade.pipelines.photograph.noise_curve import FLOOR, noise_of
+from undegrade.pipelines.photograph.noise_bands import FLOOR
+from undegrade.pipelines.photograph.noise_curve import noise_of
 
 LEVELS, SIDE = (0, 5, 8, 12, 20), 256
 HIGH, LOW = 1.4, 0.7

@@ -15,8 +15,8 @@ from undegrade.pipelines.metrics import psnr
 from undegrade.pipelines.opponent import from_opponent, opponent
 from undegrade.pipelines.photograph.bands import bands, gains
 from undegrade.pipelines.photograph.denoising import denoised, missing, turned, turned_back
+from undegrade.pipelines.photograph.noise_bands import MARGIN
 from undegrade.pipelines.photograph.noise_curve import (
-    MARGIN,
     NoiseModel,
     noise_of,
     slope,

@@ -28,7 +28,8 @@ from ..noise import per_sample_noise
 from ..operators.canvas import pad_reflect
 from ..opponent import from_opponent
 from .bands import bands
-from .noise_curve import FLOOR, NoiseModel, stabilised, unstabilised
+from .noise_bands import FLOOR
+from .noise_curve import NoiseModel, stabilised, unstabilised
 
 ORIENTATIONS = 8
 
@@ -63,6 +64,8 @@ def denoised(prior: Prior, picture: Tensor, model: NoiseModel, passes: int) -> T
 
 def report(model: NoiseModel) -> str:
     """What was found, in words."""
+    if model.drawn:
+        return "letters, strokes or a pattern, no noise that is seen: left as it is"
     if model.texture:
         return "dense texture, which noise cannot be told from: left as it is; give a noise_level"
     if not model.level:

@@ -76,9 +76,19 @@ def noise_level(picture: Tensor) -> float:
     count = (picture.shape[1] - patch + 1) * (picture.shape[2] - patch + 1)
     stride = math.ceil(math.sqrt(count / MOST_PATCHES))
     patches = F.unfold(picture[None], patch, stride=stride)[0]  # (r, count)
+    patches = patches[:, is_lively(patches, picture.shape[0])]
+    if not patches.shape[1]:
+        return 0.0
     patches = patches - patches.mean(1, keepdim=True)
     eigenvalues = torch.linalg.eigvalsh(patches @ patches.T / patches.shape[1])
     return math.sqrt(max(even_mean(eigenvalues), 0.0))
+
+
+def is_lively(patches: Tensor, channels: int) -> Tensor:
+    """Which patches, (r, count), are not of one colour: noise is nowhere to be seen in a canvas
+    that was added, in a drawing's areas or in clipped light. (count,)."""
+    values = patches.unflatten(0, (channels, -1))
+    return (values != values[:, :1]).flatten(0, 1).any(0)
 
 
 def even_mean(eigenvalues: Tensor) -> float:

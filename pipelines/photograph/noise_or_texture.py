@@ -3,6 +3,7 @@
 Noise has chroma, and texture hardly any; texture grows more from the finest band to the next, is
 peaked where noise is Gaussian, and differs from block to block. Three kinds are looked for: what
 JPEG, demosaicing or enlarging left blotchy, what a camera smoothed, and texture that is neither.
+Letters and patterns have few levels, and noise all of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ PROCESSED = 3.2 / 127.5  # level of luma's second band from which a camera's smo
 SMOOTHED = 5 / 127.5  # the most that it has in the finest band; brickwork has more
 TINTED = 0.35  # coarse chroma of such noise, relative to that
 ALL_OVER = 0.42  # deviation of the logarithm of its power over flat blocks; texture's is larger
+ALIKE, NEAR = 0.6, 0.25  # share of neighbours that differ by less than this share of the noise
+FEW_LEVELS = 2.0  # kurtosis below which the finest band holds a pattern; noise has 2.3 at least
+TONED = 0.4  # deviation of colour from a curve of luma, over luma's finest level
+TINGE = 2 / 127.5  # the most that it is at all
 STRUCTURED, STRUCTURED_GREY = 0.05, 0.3  # products of `is_structured`, from which it is texture
 
 
@@ -69,6 +74,8 @@ def is_structured(z: Tensor, fine: float, middle: float, grey: bool) -> bool:
     finest, power, coarser = (blocks(band[:, :1].square())[0] for band in split)
     uneven = finest[flattest(z, finest, power)].clamp_min(FLAT_POWER).log().std()
     kept, band = flattest(z, power, coarser), split[1]
+    if len(kept) < FEWEST:
+        return False
     product = middle / fine * uneven * one_way(band[:, :1], kept)
     if grey:
         return bool(product > STRUCTURED_GREY)
@@ -87,6 +94,43 @@ def one_way(band: Tensor, kept: Tensor) -> Tensor:
     differences = (F.pad(d, (0, GAP, 0, GAP)).square() for d in (across, down, falling, rising))
     a, b, c, d = (blocks(power)[0, kept].clamp_min(FLAT_POWER).log() for power in differences)
     return torch.maximum((a - b).abs(), (c - d).abs()).median()
+
+
+def is_drawn(z: Tensor) -> bool:
+    """Whether even the flattest blocks of luma hold letters, strokes or a pattern: most neighbours
+    are alike, or the finest band has next to no levels but two.
+
+    Of 720 noises of 5 to 50 of 255 on 30 photographs, saved as PNG, as JPEG of 88 to 20, enlarged
+    or demosaiced, two have as many neighbours alike (JPEG of quality 20); pages of letters have .75
+    and more, .5 and more as JPEG of quality 75.
+    """
+    luma = opponent(z)[:, :1]
+    fine, middle = (band[:, :1] for band in bands(opponent(z))[:2])
+    power, coarser = (blocks(band.square())[0] for band in (fine, middle))
+    kept = flattest(z, power, coarser)
+    if len(kept) < FEWEST:
+        return False
+    level = float(power[kept].median().sqrt() / gains()[0])
+    if level < SMOOTHED:  # of which rounding to 8 bits leaves neighbours alike
+        return False
+    here = luma[..., :-1, :-1]
+    step = torch.minimum((luma[..., :-1, 1:] - here).abs(), (luma[..., 1:, :-1] - here).abs())
+    alike = blocks(F.pad((step < NEAR * level).float(), (0, 1, 0, 1)))[0, kept].median()
+    levels = blocks(fine.square().square())[0, kept] / power[kept].square()
+    return bool(alike > ALIKE) or bool(levels.median() < FEW_LEVELS)
+
+
+def is_toned(z: Tensor) -> bool:
+    """Whether the channels of a picture, (1, 3, H, W), have the same noise: it is grey, or its
+    colours are next to a curve of its luma, as toned prints and scans of black and white are."""
+    if bool((z == z[:, :1]).all()):
+        return True
+    luma, *chromas = opponent(z)[0].flatten(1).cpu().double()
+    curve = torch.stack([luma**k for k in range(4)], 1)
+    fitted = curve @ torch.linalg.lstsq(curve, torch.stack(chromas, 1)).solution
+    off = (torch.stack(chromas, 1) - fitted).square().mean().sqrt()
+    fine = blocks(bands(opponent(z))[0][:, :1].square())[0]
+    return bool(off < min(TINGE, TONED * float(fine.median().sqrt() / gains()[0])))
 
 
 def is_texture(z: Tensor) -> bool:
