@@ -52,7 +52,7 @@ class Folders:
         """Look beside the workflow, in an input folder there or above, then where we are."""
         home = Path(os.path.realpath(workflow)).parent
         inputs = home / "input", home / "inputs", home.parent / "input"
-        return cls(output, (home, *inputs, Path.cwd()))
+        return cls(output, tuple(dict.fromkeys((home, *inputs, Path.cwd()))))
 
     def give(self, file: Path) -> str:
         """Take a file from the user; returns the name under which the workflow may ask for it."""

@@ -15,15 +15,19 @@ OWN = ROOT / "workflows"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
+def named(path: Path) -> Path:
+    """A workflow file, or one of the pack's own by its name: "Denoise a photo"."""
+    own = OWN / f"{path.name.removesuffix('.json')}.json"
+    alone = path == Path(path.name) and not path.exists()  # a name, in no folder
+    return own if alone and own.is_file() else path
+
+
 def load(path: Path, catalog: Catalog) -> Document:
-    """Read a workflow file, or one of the pack's own by its name: "Denoise a photo".
+    """Read a workflow file.
 
     Raises:
         WorkflowError: no such file, not JSON (with line and column), or no workflow in it.
     """
-    own = OWN / f"{path.name.removesuffix('.json')}.json"
-    if path == Path(path.name) and own.is_file() and not path.exists():  # a name, in no folder
-        path = own
     try:
         data = path.read_bytes()
     except OSError as error:

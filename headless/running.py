@@ -37,11 +37,12 @@ def prepare(options: argparse.Namespace, pack: Pack, settings: Sequence[str]) ->
         WorkflowError: it cannot run, for the reasons given.
     """
     from .folders import Folders
-    from .load import load
+    from .load import load, named
 
-    folders = Folders.around(options.workflow, options.output)
+    workflow = named(options.workflow)
+    folders = Folders.around(workflow, options.output)
     write_to(folders, options.output, options.format)
-    document = load(options.workflow, pack.catalog(folders))
+    document = load(workflow, pack.catalog(folders))
     return planned(document, folders, options.input, settings)
 
 

@@ -95,6 +95,8 @@ def _listed(entries: Iterable[Entry]) -> str:
 def _give(document: Document, folders: Folders, text: str) -> None:
     option = f"--input {text}"
     entry, file = split_input(document, text, os.path.isfile(text))
+    if entry.type in LOADERS:  # of no file, too: the one that the workflow names is not looked for
+        _write(document, entry, "image", folders.give(Path(file)), option)
     if os.path.isdir(file):
         raise WorkflowError(f"{option}: {file} is a folder; name a picture in it, or use "
                             "'undegrade batch' for all of them.")
@@ -104,7 +106,6 @@ def _give(document: Document, folders: Folders, text: str) -> None:
     if Path(file).suffix.lower() in VIDEOS:
         raise WorkflowError(f"{option}: {file} is a video; 'undegrade batch' restores its frames: "
                             f"undegrade batch WORKFLOW --input {file} --output FOLDER.")
-    _write(document, entry, "image", folders.give(Path(file)), option)
 
 
 def split_input(document: Document, text: str, whole: bool) -> tuple[Entry, str]:

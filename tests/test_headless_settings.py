@@ -1,5 +1,7 @@
 """--set and --input: values from the command line, written into the document."""
 
+from pathlib import Path
+
 import pytest
 
 from undegrade.headless.cli import main
@@ -161,8 +163,15 @@ def test_what_is_said_of_a_jobs_settings_names_widgets_as_set_takes_them(tmp_pat
 
 def test_a_workflow_of_the_packs_own_is_named_from_anywhere(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["check", "Denoise a photo"]) == 2
-    assert "name a picture with --input" in capsys.readouterr().err
+    assert main(["check", "Denoise a photo"]) == 0  # with the picture beside it
+    assert "nothing wrong" in capsys.readouterr().out
+    for command in ("run", "check", "batch"):
+        assert main([command, "Denoise a photo", "--input", "nix.png"]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    Path("w.json").write_text('{"1": {"class_type": "LoadImage", "inputs": {"image": "no.png"}}, '
+                              '"2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}}')
+    assert main(["run", "w.json", "--input", "nix.png"]) == 2
+    assert capsys.readouterr().err == "--input nix.png: there is no file nix.png.\n"
     assert main(["check", "elsewhere/Denoise a photo.json"]) == 2  # not what was meant
     assert "cannot read the workflow elsewhere" in capsys.readouterr().err
     (tmp_path / "Denoise a photo").write_text("{}")  # a file of that name comes first

@@ -123,6 +123,9 @@ def test_where_pictures_are_looked_for(tmp_path, monkeypatch):
     for name in ("o.png", "", "."):
         with pytest.raises(FileNotFoundError, match="was not found in"):
             folders.find(name)
+    monkeypatch.chdir(home)
+    named = Folders.around(home / "w.json", tmp_path / "out").sources
+    assert sorted(named) == sorted({*named}), "no folder is named twice"
 
 
 # Saving

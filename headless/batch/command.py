@@ -18,6 +18,7 @@ from ..folders import Folders
 from ..foretold import of_batch
 from ..graph import WorkflowError
 from ..harm import harm
+from ..load import load, named
 from ..outcome import DONE, FAILED, refuse
 from ..pack import Pack
 from .inputs import Item, check_places, gather, is_there, listed, merge, room
@@ -102,7 +103,7 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
     from .store import Manifest, sweep
 
     _check_engine(options)
-    folders = Folders.around(options.workflow, options.output)
+    folders = Folders.around(named(options.workflow), options.output)
     document, entry, items, skipped = _inputs(options, pack, folders)
     job, endings = _job(options, document, entry, folders, items)
     manifest = Manifest(options.output, _digest(options, job))
@@ -153,10 +154,9 @@ def _check_engine(options: argparse.Namespace) -> None:
 def _inputs(options: argparse.Namespace, pack: Pack,
             folders: Folders) -> tuple[Document, Entry, list[Item], dict[str, str]]:
     """The workflow with its settings, the node to feed, what to feed it, and what is skipped."""
-    from ..load import load
     from ..settings import apply_settings, expect_loader, split_input
 
-    document = load(options.workflow, pack.catalog(folders))
+    document = load(named(options.workflow), pack.catalog(folders))
     if problems := apply_settings(document, options.settings):
         raise WorkflowError(*problems)
     found, fed = [], {}
