@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .console import lasting_console
 from .outcome import DONE, STOPPED
@@ -40,6 +41,31 @@ def main(argv: Sequence[str] | None = None, pack: Pack | None = None) -> int:
             return STOPPED
 
 
+class _Once(argparse.Action):
+    """Takes an option's value, and no second one, which would replace it without a word."""
+
+    _given: str | None = None
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: object, option: str | None = None) -> None:
+        """Take it."""
+        if self._given is not None:
+            raise argparse.ArgumentError(
+                self, f"given twice, {self._given} and {values}; leave one out")
+        self._given = str(values)
+        setattr(namespace, self.dest, values)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose options that take a value take one."""
+
+    def __init__(self, *given: Any, **named: Any):
+        """As any."""
+        super().__init__(*given, **named)
+        for action in (None, "store"):
+            self.register("action", action, _Once)
+
+
 class _Version(argparse.Action):
     """Says the pack's version."""
 
@@ -54,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     from .batch.command import add_command
     from .jobs import add_commands
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="undegrade", description="Run workflows of the Undegrade nodes without ComfyUI.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show it and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -70,12 +70,13 @@ def planned(document: "Document", folders: "Folders", inputs: Sequence[str],
 def check(options: argparse.Namespace, pack: Pack) -> int:
     """Say what is wrong with a workflow; returns the exit status."""
     from .graph import WorkflowError
+    from .sheet import variants
 
     try:
-        plan = prepare(options, pack, options.settings)
+        plans = [prepare(options, pack, settings) for settings in variants(options.settings)[0]]
     except WorkflowError as error:
         return refuse(error)
-    sys.stdout.write(f"{options.workflow}: {len(plan.graph.nodes)} nodes, nothing wrong.\n")
+    sys.stdout.write(f"{options.workflow}: {len(plans[0].graph.nodes)} nodes, nothing wrong.\n")
     return DONE
 
 

@@ -20,9 +20,10 @@ def apply_settings(document: Document, settings: Iterable[str]) -> list[str]:
     """Write each ``node.widget=value``; the node is named by id, title, or type where unique.
 
     Returns:
-        One sentence for each setting that could not be applied.
+        One sentence for each setting that could not be applied, or gives a widget another value.
     """
-    return _collect(lambda text: _apply(document, text), settings)
+    given: dict[tuple[str, str], str] = {}
+    return _collect(lambda text: _apply(document, text, given), settings)
 
 
 def apply_inputs(document: Document, folders: Folders, inputs: Iterable[str]) -> list[str]:
@@ -32,9 +33,10 @@ def apply_inputs(document: Document, folders: Folders, inputs: Iterable[str]) ->
     machine does not end in a picture's metadata.
 
     Returns:
-        One sentence for each that could not be applied.
+        One sentence for each that could not be applied, or gives a node another picture.
     """
-    return _collect(lambda text: _give(document, folders, text), inputs)
+    given: dict[str, str] = {}
+    return _collect(lambda text: _give(document, folders, text, given), inputs)
 
 
 def _collect(action, texts: Iterable[str]) -> list[str]:
@@ -47,12 +49,15 @@ def _collect(action, texts: Iterable[str]) -> list[str]:
     return problems
 
 
-def _apply(document: Document, text: str) -> None:
+def _apply(document: Document, text: str, given: dict[tuple[str, str], str]) -> None:
     target, equals, value = text.partition("=")
     address, dot, name = target.rpartition(".")
     if not (equals and dot and address and name):
         raise WorkflowError(f"--set {text}: expected NODE.WIDGET=VALUE, such as 12.seed=3.")
     entry = find(document, address, f"--set {text}")
+    if before := given.get((entry.id, name)):
+        raise WorkflowError(f"--set {text}: --set {before} sets the same widget; leave one out.")
+    given[entry.id, name] = text
     _write(document, entry, name, value, f"--set {text}")
 
 
@@ -92,10 +97,14 @@ def _listed(entries: Iterable[Entry]) -> str:
     return ", ".join(f"{e.id} ({e.title})" for e in entries)
 
 
-def _give(document: Document, folders: Folders, text: str) -> None:
+def _give(document: Document, folders: Folders, text: str, given: dict[str, str]) -> None:
     option = f"--input {text}"
     entry, file = split_input(document, text, os.path.isfile(text))
+    if before := given.get(entry.id):
+        raise WorkflowError(f"{option}: --input {before} is for the same node; leave one out, or "
+                            "use 'undegrade batch' for several.")
     if entry.type in LOADERS:  # of no file, too: the one that the workflow names is not looked for
+        given[entry.id] = text
         _write(document, entry, "image", folders.give(Path(file)), option)
     if os.path.isdir(file):
         raise WorkflowError(f"{option}: {file} is a folder; name a picture in it, or use "

@@ -177,3 +177,28 @@ def test_a_workflow_of_the_packs_own_is_named_from_anywhere(tmp_path, monkeypatc
     (tmp_path / "Denoise a photo").write_text("{}")  # a file of that name comes first
     assert main(["check", "Denoise a photo"]) == 2
     assert "holds no workflow" in capsys.readouterr().err
+
+
+def test_what_is_given_twice_is_refused_and_not_replaced(catalog, folders, tmp_path):
+    doc = document(api(), catalog)
+    twice = ["2.strength=0.2", "2.seed=3", "Restore.strength=0.4", "2.strength=0.2"]
+    same = "--set 2.strength=0.2 sets the same widget; leave one out."
+    assert apply_settings(doc, twice) == [f"--set Restore.strength=0.4: {same}",
+                                          f"--set 2.strength=0.2: {same}"]
+    doc = document({"1": {"class_type": "LoadImage", "inputs": {"image": "x"}}}, catalog)
+    for name in "ab":
+        (tmp_path / name).touch()
+    (found,) = apply_inputs(doc, folders, [str(tmp_path / "a"), f"1={tmp_path / 'b'}"])
+    assert found.startswith(f"--input 1={tmp_path / 'b'}: --input {tmp_path / 'a'} is for the same")
+
+
+def test_each_option_takes_one_value_and_check_all_that_run_takes(capsys):
+    for command in ("check", "batch", "denoise"):
+        assert main([command, "x", "--output", "a", "--output", "b"]) == 2
+        assert "--output: given twice, a and b; leave one out" in capsys.readouterr().err
+    several = ["--set", "UndegradeDenoise.passes=1", "--set", "UndegradeDenoise.passes=2"]
+    assert main(["check", "Denoise a photo", *several]) == 0
+    assert main(["check", "Denoise a photo", *several, "--set", "UndegradeDenoise.passes=0"]) == 2
+    assert "input 'passes' is 0" in capsys.readouterr().err
+    assert main(["batch", "Denoise a photo", "--input", "x.png", *several]) == 2
+    assert "sets the same widget" in capsys.readouterr().err
