@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
+from .blueprints import counted
 from .graph import Graph, Link, Node
 from .signature import Catalog
 from .validation import output_nodes
@@ -125,8 +126,9 @@ class _Run:
             elif value.source in self.done:
                 outputs = self.outputs[value.source]
                 if value.slot >= len(outputs):
-                    raise NodeError(f"{self.graph.nodes[value.source]} failed: it gave "
-                                    f"{len(outputs)} outputs; {node} needs number {value.slot}.")
+                    gave = f"it gave {counted(len(outputs), 'output')}"
+                    raise NodeError(f"{self.graph.nodes[value.source]} failed: {gave}; {node} "
+                                    f"needs number {value.slot}.")
                 arguments[name] = outputs[value.slot]
             else:
                 arguments[name] = [None]  # a lazy input that was not asked for

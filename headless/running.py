@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from .blueprints import counted
 from .destination import make_folder, unused, write_to
 from .foretold import of_run
 from .harm import harm, of_its_own
@@ -76,7 +77,8 @@ def check(options: argparse.Namespace, pack: Pack) -> int:
         plans = [prepare(options, pack, settings) for settings in variants(options.settings)[0]]
     except WorkflowError as error:
         return refuse(error)
-    sys.stdout.write(f"{options.workflow}: {len(plans[0].graph.nodes)} nodes, nothing wrong.\n")
+    sys.stdout.write(f"{options.workflow}: {counted(len(plans[0].graph.nodes), 'node')}, "
+                     "nothing wrong.\n")
     return DONE
 
 

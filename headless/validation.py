@@ -3,6 +3,7 @@
 import difflib
 from typing import Any
 
+from .blueprints import counted
 from .graph import Graph, Link, Node, WorkflowError
 from .signature import Catalog, Input, Signature, accepts
 
@@ -100,7 +101,8 @@ def _check_link(link: Link, graph: Graph, catalog: Catalog) -> Any:
     outputs = catalog[source.type].outputs
     if not 0 <= link.slot < len(outputs):
         raise ValueError(
-            f"is linked to output {link.slot} of {source}, which has {len(outputs)} outputs")
+            f"is linked to output {link.slot} of {source}, which has "
+            f"{counted(len(outputs), 'output')}")
     return outputs[link.slot]
 
 

@@ -133,6 +133,7 @@ def for_batch(y: Tensor, batch: int, name: str = "the other side") -> Tensor:
     own. name: y's, for the user."""
     if batch % y.shape[0]:
         raise ValueError(
-            f"The image has {batch} pictures and {name} {y.shape[0]}; give as many, or a multiple."
+            f"The numbers of pictures in image and {name} are {batch} and {y.shape[0]}; give as "
+            "many, or a multiple."
         )
     return y.repeat_interleave(batch // y.shape[0], 0)

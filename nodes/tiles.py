@@ -157,8 +157,9 @@ class TileStitcher:
         samples, expected = tiles["samples"], grid.batch * grid.grid.count
         if len(samples) % expected:
             raise ValueError(
-                f"{len(samples)} tiles came; the grid is for {grid.batch} pictures of "
-                f"{grid.grid.count} tiles, so give {expected} or a multiple of it."
+                f"The number of tiles is {len(samples)}; the grid's is {expected} (pictures: "
+                f"{grid.batch}, tiles of each: {grid.grid.count}), so give that or a multiple of "
+                "it."
             )
         latent = to_latent(grid.grid.stitch(samples.float()))
         return ({**latent, PICTURE: grid.picture} if grid.picture else latent,)

@@ -37,7 +37,8 @@ def match_colors(image: Tensor, reference: Tensor, method: str, strength: float 
         raise ValueError(f"strength is {strength}; give a number in [0, 1].")
     if image.shape[0] != reference.shape[0]:
         raise ValueError(
-            f"image has {image.shape[0]} pictures and reference {reference.shape[0]}; give as many."
+            f"The numbers of pictures in image and reference are {image.shape[0]} and "
+            f"{reference.shape[0]}; give as many."
         )
     matched = METHODS[method](image, resized(reference, (image.shape[-2], image.shape[-1])))
     return torch.lerp(image, matched, strength)

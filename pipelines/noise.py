@@ -61,8 +61,8 @@ def check_count(like: Tensor, generators: Sequence[torch.Generator]) -> None:
     """Raise `ValueError` unless there is one generator per sample."""
     if like.shape[0] != len(generators):
         raise ValueError(
-            f"Noise was asked for {like.shape[0]} samples, but {len(generators)} seeds were given; "
-            "give one seed per sample."
+            f"The numbers of samples and seeds are {like.shape[0]} and {len(generators)}; give one "
+            "seed per sample."
         )
 
 

@@ -133,7 +133,9 @@ def test_dry_run_prints_and_writes_nothing(place, capsys):
     shown = capsys.readouterr().out
     seed = picture_seed(0, "b/p001.png")
     assert f"in/b/p001.png -> out/b/p001.png  seed {seed}\n" in shown
-    assert "6 would run" in shown and not Path("out").exists()
+    assert "6 inputs: 0 finished, 6 would run;" in shown and not Path("out").exists()
+    assert batch("w.json", "out", "--dry-run", calls=Calls(), pattern="in/b/p001.png") == 0
+    assert "\n1 input: 0 finished, 1 would run;" in capsys.readouterr().out
 
 
 def test_the_bar_tells_speed_and_time_left(place, capsys):

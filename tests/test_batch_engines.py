@@ -109,7 +109,7 @@ def test_ray_killed_and_gone_on_with_by_a_cluster(place, whole, cluster, capsys)
     joined = ("--engine", "ray", "--address", cluster)
     try:
         assert run(place, "ray", *joined, "--workers", "3") == 2
-        assert "3 workers need 3 CPU, but the cluster has 2" in capsys.readouterr().err
+        assert "--workers 3: they need 3 CPU, but the cluster has 2" in capsys.readouterr().err
         assert run(place, "ray", *joined, "--workers", "2") == 1
     finally:
         broken.unlink()

@@ -54,7 +54,7 @@ def test_every_name_has_its_output_and_its_line(place, capsys):
     Path("out/manifest.jsonl").read_bytes().decode("utf-8")  # and nothing else in it
     calls = Calls()
     assert batch("w.json", "out", pattern="in", calls=calls) == 0
-    assert calls.rows == [] and f"{len(names)} were finished before" in capsys.readouterr().out
+    assert calls.rows == [] and f"{len(names)} finished before" in capsys.readouterr().out
 
 
 def test_a_seed_comes_from_the_bytes_of_a_name():

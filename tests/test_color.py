@@ -139,7 +139,7 @@ def test_refusals_of_the_function(draw):
     for given, said in (
         ((image, image, "hue"), "method is 'hue'; choose one of wavelet"),
         ((image, image, "Lab", 1.5), "strength is 1.5"),
-        ((image, image[:1], "Lab"), "image has 2 pictures and reference 1"),
+        ((image, image[:1], "Lab"), "image and reference are 2 and 1"),
     ):
         with pytest.raises(ValueError, match=said):
             match_colors(*given)
@@ -185,5 +185,5 @@ def test_references_of_another_shape(size, fits):
 def test_what_the_node_refuses():
     with pytest.raises(TypeError, match="reference is a int; connect an IMAGE"):
         call("UndegradeMatchColors", image=photo(), reference=3)
-    with pytest.raises(ValueError, match="3 pictures and the other side 2"):
+    with pytest.raises(ValueError, match="image and the other side are 3 and 2"):
         call("UndegradeMatchColors", image=photo(batch=3), reference=photo(batch=2))

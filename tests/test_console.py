@@ -57,7 +57,7 @@ def test_any_encoding(place, monkeypatch, command, encoding):
     monkeypatch.undo()
     texts = {n: stream.buffer.getvalue().decode(encoding) for n, stream in shown.items()}
     if command == "batch":
-        assert "2 inputs: 0 were finished before, 1 are now, 1 failed" in texts["out"]
+        assert "2 inputs: 0 finished before, 1 now, 1 failed" in texts["out"]
         assert "a/\\udcff\\udcfe.png: " in texts["err"]
     if command == "run":
         assert "\\ud83d" in texts["out"] and "restored_00001_.png" in texts["out"]

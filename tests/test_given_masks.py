@@ -27,7 +27,7 @@ def test_what_is_not_to_be_copied_is_not_and_farther_off_is_looked_for():
     said = "The mask and what is not to be copied leave 0 patches .* let more be copied"
     with pytest.raises(ValueError, match=said):
         fill(image, at, do_not_copy=torch.ones(1, 40, 400))
-    with pytest.raises(ValueError, match="1 pictures and do_not_copy 2; give as many"):
+    with pytest.raises(ValueError, match="image and do_not_copy are 1 and 2; give as many"):
         fill(image, at, do_not_copy=torch.cat([spared, spared]))
     with pytest.raises(ValueError, match="do_not_copy 8x8; give all in one size"):
         fill(image, at, do_not_copy=torch.ones(1, 8, 8))

@@ -77,7 +77,7 @@ def test_a_good_workflow_has_no_problems(catalog):
     ({"image": 3}, "input 'image' takes a link of type IMAGE,MASK, not the value 3"),
     ({"image": ["9", 0]}, "input 'image' is linked to node 9, which the workflow does not contain"),
     ({"image": ["1", 4]},
-     "input 'image' is linked to output 4 of node 1 (EmptyImage), which has 1 outputs"),
+     "input 'image' is linked to output 4 of node 1 (EmptyImage), which has 1 output"),
     ({"image": ["1", 0, 0]}, "input 'image' holds ['1', 0, 0]; a link is [node id, output number]"),
     ({"text": ["1", 0]},
      "input 'text' expects STRING but is linked to output 0 of node 1 (EmptyImage), "

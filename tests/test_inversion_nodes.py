@@ -91,7 +91,7 @@ def test_pictures_repeat_as_repeated_latents_do(noise):
     assert torch.equal(many[:2], many[2:]) and not torch.equal(many[0], many[1])
     drawn = noise(image=pictures).generate_noise(latent(4))
     assert not torch.equal(drawn[0], drawn[2]), "the same picture, another seed"
-    with pytest.raises(ValueError, match="are 3 latents and 2 pictures; give one picture"):
+    with pytest.raises(ValueError, match="latents and pictures are 3 and 2; give one picture"):
         noise(image=pictures).generate_noise(latent(3))
 
 

@@ -98,7 +98,7 @@ def test_threshold_below_zero():
 
 def test_mask_of_another_size_and_a_mask_that_hides_everything():
     operator = call("UndegradeInpaintingMask", mask=torch.zeros(1, 8, 8))[0]
-    with pytest.raises(ValueError, match=r"mask is 8x8 pixels .* image is 48x32"):
+    with pytest.raises(ValueError, match="mask is 8x8 pixels and the image 48x32"):
         call("UndegradeDegradeImage", image=photo(), operator=operator)
     with pytest.raises(ValueError, match="hides every pixel"):
         call("UndegradeInpaintingMask", mask=torch.ones(1, 8, 8))
@@ -143,7 +143,7 @@ def test_masks_are_one_or_one_per_picture(node):
     for count, pictures in ((1, 1), (1, 6), (3, 3)):
         masked(count, pictures, node)
     for count, pictures in ((2, 6), (3, 6), (2, 3), (3, 1)):
-        said = f"{count} masks for {pictures} pictures.*give one mask, or"
+        said = f"masks .* and of pictures are {count} and {pictures},.*give one mask, or"
         with pytest.raises(ValueError, match=said):
             masked(count, pictures, node)
 

@@ -109,7 +109,7 @@ def test_statistics_are_the_mean_and_the_deviation():
     torch.testing.assert_close(mean[:, 0, 0, 0], torch.tensor([0.4, 0.5]))
     torch.testing.assert_close(uncertainty[:, 0, 0], torch.tensor([0.4, 0.0]))
     assert std == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="cannot be grouped by 4"):
+    with pytest.raises(ValueError, match="does not divide into groups of 4"):
         call("UndegradePosteriorStatistics", images=images, samples=4)
 
 

@@ -59,7 +59,7 @@ def test_noise_of_a_device_belongs_to_a_sample_too():
     for shape in SHAPES:
         like = torch.empty(2, *shape)
         assert torch.equal(there(like), here(like)), "on the CPU they are one"
-    with pytest.raises(ValueError, match="3 samples, but 2 seeds"):
+    with pytest.raises(ValueError, match="samples and seeds are 3 and 2"):
         there(torch.empty(3, 1, 2, 2))
 
 
@@ -138,7 +138,7 @@ def test_parts_drawn_by_several_threads_are_the_whole(count, monkeypatch):
 
 
 def test_wrong_number_of_seeds():
-    with pytest.raises(ValueError, match=r"asked for 3 samples, but 2 seeds.* one seed per sample"):
+    with pytest.raises(ValueError, match=r"samples and seeds are 3 and 2; .* one seed per sample"):
         per_sample_noise([1, 2])(torch.empty(3, 1, 2, 2))
 
 

@@ -63,8 +63,8 @@ REFUSED_WHEN_MADE = {
     "empty composition": (lambda: Compose(()), "got no operator; give one or more"),
 }
 REFUSED_WHEN_USED = {
-    "mask of another size": (Inpainting(ones(1, 1, 10, 12)), PICTURE, "12x10 .* image is 10x12"),
-    "mask of another batch": (Inpainting(ones(3, 1, 12, 10)), PICTURE, "3 picture.* for 2; make"),
+    "mask of another size": (Inpainting(ones(1, 1, 10, 12)), PICTURE, "12x10 .* the image 10x12"),
+    "mask of another batch": (Inpainting(ones(3, 1, 12, 10)), PICTURE, "pictures, 3 and 2; give"),
     "picture below the factor": (
         Downscale(8),
         PICTURE[..., :4, :4],

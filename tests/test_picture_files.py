@@ -207,7 +207,7 @@ def test_pages_are_a_batch_and_what_is_left_out_is_said(call, tmp_path, caplog):
     assert not caplog.records
     pages[0].save(tmp_path / "odd.tif", save_all=True, append_images=[pages[1].crop((0, 0, 5, 5))])
     assert len(call("LoadImage", image="odd.tif")[0]) == 1
-    assert "1 of its 2 pictures are left out" in caplog.text
+    assert "1 of its 2 pictures left out" in caplog.text
     with tifffile.TiffWriter(tmp_path / "deep.tif") as file:
         for i in range(2):
             file.write(DEEP[..., i:i + 3], photometric="rgb")

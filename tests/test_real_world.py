@@ -153,7 +153,7 @@ def test_scale_one_keeps_the_place_of_things():
     ("image", "seeds", "said"),
     [
         (torch.zeros(1, 1, 8, 8), [0], r"shape \(1, 1, 8, 8\) came; give \(B, 3, H, W\)"),
-        (torch.zeros(2, 3, 8, 8), [0], "1 seeds came for 2 pictures"),
+        (torch.zeros(2, 3, 8, 8), [0], "seeds and pictures are 1 and 2"),
         (torch.full((1, 3, 8, 8), math.nan), [0], "NaN or infinite"),
         (torch.zeros(1, 3, 1, 50_000), [0], "cut it into parts"),
     ],

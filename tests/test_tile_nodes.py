@@ -219,7 +219,8 @@ def test_either_an_image_or_a_latent():
 def test_tiles_that_are_not_the_grids():
     tiles, grid = split(image=photo(37, 31, batch=2))
     fewer = {"samples": tiles["samples"][:9]}
-    with pytest.raises(ValueError, match="9 tiles came; the grid is for 2 pictures of 9 tiles"):
+    said = r"tiles is 9; the grid's is 18 \(pictures: 2, tiles of each: 9\)"
+    with pytest.raises(ValueError, match=said):
         call("UndegradeTileStitcher", tiles=fewer, grid=grid)
     smaller = {"samples": tiles["samples"][..., :8, :8]}
     with pytest.raises(ValueError, match="this grid is for 9 tiles of 16x16"):

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from ..blueprints import counted
 from ..destination import make_folder
 from ..document import Document, Entry
 from ..execution import NodeError
@@ -123,9 +124,10 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
         owners = {output: name for name, line in finished.items() for output in line["output"]}
         owners = {item.output(): item.name for item in items} | owners
         failed = _work(options, pack, job, manifest, todo, endings, owners)
-    found = f"{len(items) + len(skipped)} files found, {listed(skipped)}; " if skipped else ""
-    sys.stdout.write(f"{found}{len(items)} inputs: {len(finished)} were finished before, "
-                     f"{len(todo) - failed} are now, {failed} failed; see {manifest.path}\n")
+    every = counted(len(items) + len(skipped), "file")
+    found = f"{every} found, {listed(skipped)}; " if skipped else ""
+    sys.stdout.write(f"{found}{counted(len(items), 'input')}: {len(finished)} finished before, "
+                     f"{len(todo) - failed} now, {failed} failed; see {manifest.path}\n")
     return FAILED if failed else DONE
 
 
@@ -236,6 +238,7 @@ def _show(options: argparse.Namespace, items: Sequence[Item], todo: Sequence[Ite
             sys.stdout.write(f"    {loss}\n")
     for name, why in sorted(skipped.items()):
         sys.stdout.write(f"skipped {name}: {why}\n")
-    sys.stdout.write(f"{len(items)} inputs: {len(items) - len(todo)} are finished, {len(todo)} "
-                     f"would run; engine {options.engine}, workers {options.workers}.\n")
+    done = len(items) - len(todo)
+    sys.stdout.write(f"{counted(len(items), 'input')}: {done} finished, {len(todo)} would run; "
+                     f"engine {options.engine}, workers {options.workers}.\n")
     return DONE

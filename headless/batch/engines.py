@@ -141,8 +141,8 @@ def _actors(ray: Any, job: Job, cluster: Cluster) -> list[Any]:
     for name, needed, option in (("CPU", cluster.workers * job.threads, "--workers or --threads"),
                                  ("GPU", cluster.workers * gpus, "--workers or --gpus")):
         if needed > there.get(name, 0):
-            raise WorkflowError(f"{cluster.workers} workers need {needed:g} {name}, but the "
-                                f"cluster has {there.get(name, 0):g}; lower {option}.")
+            raise WorkflowError(f"--workers {cluster.workers}: they need {needed:g} {name}, "
+                                f"but the cluster has {there.get(name, 0):g}; lower {option}.")
     root = None if cluster.address else str(ROOT)
     actor = ray.remote(num_cpus=job.threads, num_gpus=gpus, max_restarts=-1,
                        max_task_retries=1)(_remote_class())

@@ -59,7 +59,7 @@ class LoadImage:
         frames = read_frames(self.folders.find(image))
         alike = [frame for frame in frames if frame.size == frames[0].size]
         if len(alike) < len(frames):
-            TOLD.warning("%s: %d of its %d pictures are left out; their sizes are not the first "
+            TOLD.warning("%s: %d of its %d pictures left out; their sizes are not the first "
                          "one's.", image, len(frames) - len(alike), len(frames))
         pixels = torch.stack([torch.from_numpy(frame.colours) for frame in alike])
         if any(_deep(values) for f in alike for values in (f.colours, f.alpha)):

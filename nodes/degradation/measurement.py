@@ -130,9 +130,9 @@ def check_count(operator: Operator, pixels: Tensor) -> None:
     """Raise `ValueError` unless there is one mask, or one for each picture."""
     if operator.count not in (1, len(pixels)):
         raise ValueError(
-            f"The operator has {operator.count} masks for {len(pixels)} pictures, and which "
-            "belongs to which cannot be told (Repeat Image Batch puts them 1 2 1 2); give one "
-            "mask, or one per picture in their order."
+            f"The numbers of masks of the operator and of pictures are {operator.count} and "
+            f"{len(pixels)}, and which belongs to which cannot be told (Repeat Image Batch puts "
+            "them 1 2 1 2); give one mask, or one per picture in their order."
         )
 
 

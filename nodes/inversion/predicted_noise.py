@@ -85,7 +85,7 @@ def pictures_of(taken: list[int] | None, latents: int, pictures: int) -> list[in
         return list(taken)
     if latents % pictures:
         raise ValueError(
-            f"There are {latents} latents and {pictures} pictures; give one picture, as many as "
-            "latents, or a number that divides them."
+            f"The numbers of latents and pictures are {latents} and {pictures}; give one picture, "
+            "as many as latents, or a number that divides them."
         )
     return [i % pictures for i in range(latents)]

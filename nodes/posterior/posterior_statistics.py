@@ -90,8 +90,9 @@ class PosteriorStatistics:
         count = samples or images.shape[0]
         if count < 2 or images.shape[0] % count:
             raise ValueError(
-                f"{images.shape[0]} pictures cannot be grouped by {count}; give two or more "
-                "samples per picture (widget 'samples' of Posterior Sampler)."
+                f"The number of pictures, {images.shape[0]}, does not divide into groups of "
+                f"{count}; give two or more samples per picture (widget 'samples' of Posterior "
+                "Sampler)."
             )
         if not torch.isfinite(images).all():
             raise ValueError(

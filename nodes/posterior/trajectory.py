@@ -141,7 +141,8 @@ class TrajectoryPreview:
             )
         if sample >= steps[0].x.shape[0]:
             raise ValueError(
-                f"The run has {steps[0].x.shape[0]} pictures, and picture {sample} was asked."
+                f"Picture {sample} was asked for, and the last of the run is "
+                f"{steps[0].x.shape[0] - 1}."
             )
         chosen = torch.linspace(0, len(steps) - 1, min(frames, len(steps))).round().int().tolist()
         shown = [getattr(steps[i], SHOWN[show])[sample : sample + 1] for i in chosen]

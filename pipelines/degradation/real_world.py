@@ -138,7 +138,8 @@ def degrade(image: Tensor, options: RealWorldDegradation, seeds: Sequence[int]) 
         raise ValueError(f"A picture of shape {tuple(image.shape)} came; give (B, 3, H, W).")
     if len(seeds) != image.shape[0]:
         raise ValueError(
-            f"{len(seeds)} seeds came for {image.shape[0]} pictures; give one seed per picture."
+            f"The numbers of seeds and pictures are {len(seeds)} and {image.shape[0]}; give one "
+            "seed per picture."
         )
     if not torch.isfinite(image).all():
         raise ValueError("The picture has NaN or infinite values; repair it first.")

@@ -43,11 +43,15 @@ class Inpainting(Operator):
     def _mask(self, x: Tensor) -> Tensor:
         """m for the batch of x, (B or 1, 1, H, W)."""
         m = self.constant((x.dtype, x.device), lambda: self.seen.to(x))
-        if m.shape[-2:] != x.shape[-2:] or x.shape[0] % m.shape[0]:
+        if m.shape[-2:] != x.shape[-2:]:
             raise ValueError(
-                f"The mask is {m.shape[-1]}x{m.shape[-2]} pixels for {m.shape[0]} picture(s), but "
-                f"the image is {x.shape[-1]}x{x.shape[-2]} for {x.shape[0]}; make the mask from "
-                "this image."
+                f"The mask is {m.shape[-1]}x{m.shape[-2]} pixels and the image "
+                f"{x.shape[-1]}x{x.shape[-2]}; make the mask from this image."
+            )
+        if x.shape[0] % m.shape[0]:
+            raise ValueError(
+                f"The mask and the image differ in their numbers of pictures, {m.shape[0]} and "
+                f"{x.shape[0]}; give one mask, or as many."
             )
         return m if m.shape[0] == 1 else m.repeat_interleave(x.shape[0] // m.shape[0], 0)
 
