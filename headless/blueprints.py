@@ -19,7 +19,8 @@ class Cost:
     """What a job takes on one processor core: seconds and GB of any picture, and more for each
     million pixels of the result and of those that a mask hides
     (`benchmarks/large_pictures.py`). searched_seconds: of a search in a window of the picture, less
-    where the picture is smaller than the window."""
+    where the picture is smaller than the window. one_by_one: pictures of one file are not held in
+    memory together."""
 
     seconds: float
     more_seconds: float
@@ -27,20 +28,23 @@ class Cost:
     more_gigabytes: float
     hidden_seconds: float = 0.0
     searched_seconds: float = 0.0
+    one_by_one: bool = False
 
-    def of(self, millions: float) -> tuple[float, float]:
-        """Seconds and GB for a result of so many million pixels, none of them hidden."""
+    def of(self, millions: float, pictures: int = 1) -> tuple[float, float]:
+        """Seconds and GB for so many results of so many million pixels, none of them hidden."""
         searched = min(1.0, millions / WINDOW) * self.searched_seconds
-        return (self.seconds + millions * self.more_seconds + searched,
-                self.gigabytes + millions * self.more_gigabytes)
+        held = millions * (1 if self.one_by_one else pictures)
+        return (pictures * (self.seconds + millions * self.more_seconds + searched),
+                self.gigabytes + held * self.more_gigabytes)
 
-    def said(self, pixels: int, hidden: int = 0) -> str:
-        """For a result of so many pixels, so many of them hidden."""
+    def said(self, pixels: int, hidden: int = 0, pictures: int = 1) -> str:
+        """For a result of so many pixels, so many of them hidden, and so many such."""
         millions = pixels / 1e6
-        seconds, gigabytes = self.of(millions)
-        seconds += hidden / 1e6 * self.hidden_seconds
+        seconds, gigabytes = self.of(millions, pictures)
+        seconds += pictures * hidden / 1e6 * self.hidden_seconds
         size = f"{millions:.1f} megapixels" if millions >= 0.1 else counted(pixels, "pixel")
-        return (f"{size}: about {in_words(seconds)} of a processor core, "
+        several = f"{pictures} pictures of " if pictures > 1 else ""
+        return (f"{several}{size}: about {in_words(seconds)} of a processor core, "
                 f"{gigabytes:.1f} GB")
 
 
@@ -63,7 +67,7 @@ class Job:
     tells: the node types whose texts say what was found.
     nothing: node type -> what its outputs say against going on, or ""; a picture that comes back
         as it was is not written in any case.
-    finds: what the outputs of the last of those nodes say was found, where no text does.
+    finds: what the mask (H, W) of a picture says was found, where no text does.
     mask: whether a mask must be given. marks: whether the first of those outputs is one, which a
         mask may replace.
     options: what the command says of options whose node's tooltip speaks of the node alone.
@@ -75,7 +79,7 @@ class Job:
     about: str
     tells: tuple[str, ...] = ()
     nothing: Mapping[str, Callable[[list[list]], str]] = field(default_factory=dict)
-    finds: Callable[[list[list]], str] | None = None
+    finds: Callable[[Any], str] | None = None
     mask: bool = False
     marks: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
@@ -90,8 +94,8 @@ def _unscratched(outputs: list[list]) -> str:
     return "" if outputs[0][0].any() else "no scratches found"
 
 
-def _scratched(outputs: list[list]) -> str:
-    return f"scratches on {100 * float((outputs[0][0] > 0).float().mean()):.1f} % of the picture"
+def _scratched(mask: Any) -> str:
+    return f"scratches on {100 * float((mask > 0).float().mean()):.1f} % of the picture"
 
 
 def _sharp(outputs: list[list]) -> str:
@@ -110,10 +114,10 @@ JOBS = {
                                     "fewer numbers, and are surer where you know what happened"},
                    cost=Cost(8, 76, 0.4, 1.2, searched_seconds=58)),
     "denoise": Job("Denoise Photo", "denoised", "take the noise out of a photograph",
-                   ("UndegradeDenoise",), cost=Cost(2, 41, 0.4, 0.3)),
+                   ("UndegradeDenoise",), cost=Cost(2, 41, 0.4, 0.3, one_by_one=True)),
     "remove": Job("Remove Object", "removed", "remove what a mask covers", mask=True,
                   options={"grow-the-mask": "pixels by which the mask grows first"},
-                  cost=Cost(3, 2, 0.4, 0.3, 110)),
+                  cost=Cost(3, 2, 0.4, 0.3, 110, one_by_one=True)),
     "restore-old": Job("Restore Old Photo", "restored", "fill in scratches, folds and dust",
                        (), {"UndegradeFindScratches": _unscratched}, _scratched,
                        marks=True, options={"kind": "marks that are 'bright', 'dark' or 'both'"},

@@ -48,8 +48,9 @@ def of_run(plan: Any, host: Any) -> str:
     cost = known_cost(plan.graph, plan.catalog) if len(names) == 1 else None
     if not cost or host.device().type != "cpu":
         return ""
-    pixels = int(_pixels(plan.folders.find(names[0])) * enlarged(plan.graph))
-    return f"{names[0]}: {cost.said(pixels)}.\n" if pixels else ""
+    pixels, pictures = _size(plan.folders.find(names[0]))
+    pixels = int(pixels * enlarged(plan.graph))
+    return f"{names[0]}: {cost.said(pixels, pictures=pictures)}.\n" if pixels else ""
 
 
 def of_batch(options: argparse.Namespace, job: Any, pack: "Pack", items: Sequence[Any]) -> str:
@@ -69,11 +70,11 @@ def of_batch(options: argparse.Namespace, job: Any, pack: "Pack", items: Sequenc
     if not cost or pack.host.device().type != "cpu":
         return ""
     looked = pictures[:: -(-len(pictures) // LOOKED_AT)]
-    sizes = [_pixels(path) * enlarged(graph) / 1e6 for path in looked]
-    (each, _), (_, most) = cost.of(sum(sizes) / len(sizes)), cost.of(max(sizes))
-    time = in_words(each * len(pictures))
+    sizes = [(pixels * enlarged(graph) / 1e6, count) for pixels, count in map(_size, looked)]
+    seconds, gigabytes = zip(*(cost.of(*size) for size in sizes), strict=True)
+    time = in_words(sum(seconds) / len(sizes) * len(pictures))
     return (f"{counted(len(pictures), 'picture')}: about {time} of a processor core, "
-            f"{most:.1f} GB for the largest.\n")
+            f"{max(gigabytes):.1f} GB for the largest.\n")
 
 
 def _work(graph: "Graph") -> list[tuple[str, ...]]:
@@ -95,12 +96,17 @@ def enlarged(graph: "Graph") -> float:
     return math.prod(float(f) for f in factors if isinstance(f, int | float)) ** 2
 
 
-def _pixels(file: Any) -> int:
-    """Those of a picture file; 0 of what Pillow cannot open, which is said when it is loaded."""
+def _size(file: Any) -> tuple[int, int]:
+    """The pixels of each picture of a file, and how many pictures it has; 0 of what Pillow cannot
+    open, which is said when it is loaded."""
     from PIL import Image
+
+    from .stock.reading import ONE
 
     try:
         with Image.open(file) as picture:
-            return picture.width * picture.height
+            several = picture.format not in ONE
+            return (picture.width * picture.height,
+                    getattr(picture, "n_frames", 1) if several else 1)
     except (OSError, ValueError, SyntaxError):
-        return 0
+        return 0, 1

@@ -3,18 +3,18 @@
 """
 
 import argparse
-import re
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, SPARED, Job, around, helps, nodes_of, widgets
+from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, SPARED, around, helps, nodes_of, widgets
 from .destination import expect_format, make_folder, unused, write_to
-from .execution import NodeError
+from .erased import uncovered
 from .folders import Folders
 from .foretold import enlarged, of_kind
 from .given_masks import check_masks, masks_of, selections
+from .job_words import findings, in_options, told
 from .jpeg_tables import file_quality
 from .outcome import DONE, refuse
 from .pack import Pack
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 JPEG = "UndegradeEstimateJPEGQuality"
 WHITE = ("a picture of its size, white or nearer to white than to black (on transparent ground, "
          "too; or the picture itself, erased there, as ComfyUI's mask editor saves it)")
-MASKED = "Inpainting Mask|GrowMask|Match Grain|Fill From Surroundings|Measurement From Image"
 LEAST = 0.5 / 255  # what a picture of 8 bits can show
-MOST = 0.5  # of a picture, that a mask hides without --force
 
 
 def add_commands(commands: "argparse._SubParsersAction") -> None:
@@ -64,7 +62,10 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
         add("--compare", action="store_true",
             help="write before and after side by side, too"
                  + (", and what was taken for a scratch" if job.marks else ""))
-        add("--force", action="store_true", help="write a result even where nothing is gained")
+        add("--force", action="store_true",
+            help="write a result even where nothing is gained, the picture as it was"
+                 + ("; take a mask that hides most of the picture, or has many greys"
+                    if job.mask or job.marks else ""))
         add("--quiet", action="store_true", help="draw no progress bars")
         add("--traceback", action="store_true", help="when a node fails, show where in its code")
 
@@ -77,6 +78,7 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     """
     from .graph import WorkflowError
     from .load import document
+    from .settings import apply_settings
     from .stock.writing import KINDS
 
     job, picture = options.job, options.picture
@@ -101,11 +103,10 @@ def _plan(options: argparse.Namespace, pack: Pack) -> Plan:
     write_to(folders, output, options.format)
     it = document(around(job, MASK in masks, SPARED in masks), pack.catalog(folders))
     inputs = [f"{key}={path}" for key, path in {LOAD: picture, **masks}.items()]
-    settings = [f"{HOST}:{key}.{widget}={value}" for option, (key, widget) in widgets(job).items()
-                if (value := getattr(options, f"at {option}")) is not None]
     if (estimates := nodes_of(job, JPEG)) and (quality := file_quality(picture)):
-        settings += [f"{HOST}:{key}.known_quality={quality}" for key in estimates]
-    return planned(it, folders, inputs, [*settings, *options.settings])
+        apply_settings(it, [f"{HOST}:{key}.known_quality={quality}" for key in estimates])
+    chosen = [setting for _, setting, _ in _chosen(options)]
+    return planned(it, folders, inputs, [*chosen, *options.settings])
 
 
 def _run(options: argparse.Namespace, pack: Pack) -> int:
@@ -116,19 +117,26 @@ def _run(options: argparse.Namespace, pack: Pack) -> int:
         plan = _plan(options, pack)
         make_folder(plan.folders.output)
     except WorkflowError as error:
-        own = tuple(f"--set {given}: " for given in options.settings)
-        return refuse(WorkflowError(*(
-            said if said.startswith(own) else _in_options(options.job, said)
-            for said in error.problems)))
+        problems = [told(options.job, said) for said in error.problems]
+        for option, setting, value in _chosen(options):
+            problems = [said.replace(f"--set {setting}", f"--{option} {value}")
+                        for said in problems]
+        return refuse(WorkflowError(*problems))
     report = Report(pack.host, plan.folders, options.quiet, words=False)
     run = partial(_work, options, plan, report, pack.host)
-    return carry_out(plan, report, options.traceback, run, partial(_in_options, options.job))
+    return carry_out(plan, report, options.traceback, run, partial(told, options.job))
+
+
+def _chosen(options: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """The options of the job's own that were given: name, setting of the blueprint, and value."""
+    return [(option, f"{HOST}:{key}.{widget}={value}", value)
+            for option, (key, widget) in widgets(options.job).items()
+            if (value := getattr(options, f"at {option}")) is not None]
 
 
 def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) -> int:
     """Say what it takes, compute, say what was found, and save what is worth it."""
     from .execution import execute
-    from .sheet import compare, picture_of
 
     job = options.job
     image = plan.graph.nodes[SAVE].links["images"]
@@ -144,63 +152,58 @@ def _work(options: argparse.Namespace, plan: Plan, report: "Report", host: Any) 
         if by_hand and target in asked:
             made[target] = made[MASK]
         made |= execute(plan.graph, plan.catalog, report, extra, [target], made)
-        made |= selections(masks, target, made[LOAD][0][0])
+        made |= selections(options, target, made[LOAD][0][0])
         if target == loaded and not options.quiet and host.device().type == "cpu":
-            hidden = int((made[MASK][0][0] > 0).sum()) if job.mask else 0
-            said = of_kind(job.cost, plan.graph).said(_pixels(plan, made), hidden)
-            sys.stderr.write(f"{options.picture}: {said}.\n")
-        against = _against(options, target, kinds[target], made[target])
+            sys.stderr.write(f"{options.picture}: {_cost(options, plan, made)}.\n")
+        against = job.nothing.get(kinds[target], lambda _: "")(made[target])
         if against and not options.force:
-            return _nothing(options.picture, _in_options(job, against))
-    mask = made[MASK][0][0] if options.mask else None
-    made[last][image.slot] = [_uncovered(made[last][image.slot][0], mask)]
-    if _same(made[LOAD][0][0], made[last][image.slot][0]):
-        said = _found(job, report) or "nothing to gain, it comes back as it was"
-        return _nothing(options.picture, _in_options(job, said))
+            return _nothing(options.picture, in_options(job, against))
+    before, after = made[LOAD][0][0], made[last][image.slot][0]
+    after = uncovered(after, made[MASK][0][0] if options.mask else None)
+    if _same(before, after) and not options.force:
+        return _nothing(options.picture, _unchanged(options, report, len(before)))
+    made[last][image.slot] = [after]
     execute(plan.graph, plan.catalog, report, extra, [SAVE], made)
-    found = job.finds(made[asked[-1]]) if job.finds else _found(job, report)
-    if by_hand:
-        found = found.replace("scratches", "your mask")
-    for path in report.saved:
-        sys.stdout.write(f"{options.picture}: {found or job.word} -> {path}\n")
-    if options.mask_out:
-        picture_of(made[asked[-1]][0][0]).save(options.mask_out)
-        sys.stdout.write(f"what was filled in: {options.mask_out}\n")
-    if options.compare and report.saved:
-        path = unused(report.saved[0].with_name(f"{report.saved[0].stem}_compared.png"))
-        marked = made[asked[-1]][0][0] if job.marks else None
-        compare(options.picture, report.saved[0], path, marked)
-        sys.stdout.write(f"before and after: {path}\n")
+    _tell(options, report, made[asked[-1]][0][0] if job.marks else None)
     return DONE
 
 
-def _against(options: argparse.Namespace, node: str, kind: str, outputs: list[list]) -> str:
-    """What a node's outputs say against going on, or nothing.
+def _tell(options: argparse.Namespace, report: "Report", marked: "Tensor | None") -> None:
+    """Say of every picture what was found and where it is, and write what else was asked for."""
+    from .sheet import compare, picture_of
 
-    Raises:
-        NodeError: a mask hides nothing, or most of the picture.
-    """
-    if path := masks_of(options).get(node):
-        share, what = float(outputs[0][0].mean()), "filled in" if node == MASK else "not copied"
-        if not share:
-            raise NodeError(f"nothing in {path} is white, and white is what is {what}.")
-        if node == MASK and share > MOST and not options.force:
-            raise NodeError(f"--mask: {100 * share:.0f} % of {path} is white, and white is what is "
-                            f"{what}; is it inverted? To fill in as much as that, add --force.")
-    said = options.job.nothing.get(kind)
-    return said(outputs) if said else ""
-
-
-def _pixels(plan: Plan, made: dict[str, list[list]]) -> int:
-    """How many the result has."""
-    height, width = made[LOAD][0][0].shape[1:3]
-    return int(height * width * enlarged(plan.graph))
+    job = options.job
+    found = findings(job, report.said, len(report.saved))
+    if job.finds and marked is not None:
+        found = [job.finds(marked[number % len(marked)]) for number in range(len(found))]
+    for said, path in zip(found, report.saved, strict=True):
+        said = said.replace("scratches", "your mask") if job.marks and options.mask else said
+        sys.stdout.write(f"{options.picture}: {said or job.word} -> {path}\n")
+    if options.mask_out:
+        picture_of(marked).save(options.mask_out)
+        sys.stdout.write(f"what was filled in: {options.mask_out}\n")
+    if options.compare and report.saved:
+        path = unused(report.saved[0].with_name(f"{report.saved[0].stem}_compared.png"))
+        compare(options.picture, report.saved[0], path, marked)
+        sys.stdout.write(f"before and after: {path}\n")
 
 
-def _found(job: Job, report: "Report") -> str:
-    """What the nodes said, in one line."""
-    said = "\n".join(report.said[kind] for kind in job.tells if kind in report.said)
-    return ". ".join(line.strip().rstrip(".") for line in said.splitlines() if line.strip())
+def _cost(options: argparse.Namespace, plan: Plan, made: dict[str, list[list]]) -> str:
+    """What it takes, told before it is done."""
+    pictures, height, width = made[LOAD][0][0].shape[:3]
+    hidden = int((made[MASK][0][0] > 0).sum()) if options.job.mask else 0
+    pixels = int(height * width * enlarged(plan.graph))
+    return of_kind(options.job.cost, plan.graph).said(pixels, hidden, pictures)
+
+
+def _unchanged(options: argparse.Namespace, report: "Report", pictures: int) -> str:
+    """What was found, and why nothing comes of it."""
+    found = ". ".join(dict.fromkeys(findings(options.job, report.said, pictures)))
+    if "nothing to gain" in found:
+        return found
+    chosen = " ".join(f"--{option} {value}" for option, _, value in _chosen(options))
+    why = f"with {chosen}" if chosen else "nothing to gain,"
+    return "; ".join(filter(None, [found, f"{why} it comes back as it was"]))
 
 
 def _same(before: "Tensor", after: "Tensor") -> bool:
@@ -208,30 +211,6 @@ def _same(before: "Tensor", after: "Tensor") -> bool:
     return before.shape == after.shape and bool((before - after).abs().max() < LEAST)
 
 
-def _uncovered(picture: "Tensor", mask: "Tensor | None") -> "Tensor":
-    """IMAGE with what a mask file had filled in opaque: parts of the picture that were erased."""
-    if mask is None or picture.shape[-1] < 4:
-        return picture
-    seen = picture.clone()
-    seen[..., 3] = seen[..., 3].maximum((mask > 0).to(seen))
-    return seen
-
-
 def _nothing(picture: Path, why: str) -> int:
     sys.stdout.write(f"{picture}: {why}; nothing was written.\n")
     return DONE
-
-
-def _in_options(job: Job, said: str) -> str:
-    """What a node said, with the command's options where it named its widgets and no file, or
-    where it could do nothing with the mask, and without the nodes that load."""
-    said = re.sub(r"^node \d+ \(Load Image(?: \(as Mask\))?\) failed: ", "", said)
-    if job.mask or job.marks:
-        said = re.sub(rf"^node {HOST}:\d+ \((?:{MASKED})\) failed: (?=The mask|.* and mask )",
-                      "--mask: ", said)
-        said = re.sub(rf"^node {HOST}:\d+ \([^)]*\) failed: (?=.* and do_not_copy )",
-                      "--do-not-copy: ", said).replace("do_not_copy", "the mask")
-    for option, (_, widget) in widgets(job).items():
-        if option != widget:
-            said = re.sub(rf"(?<![\w./-]){widget}(?![\w/-]|\.\w)", f"--{option}", said)
-    return said

@@ -22,7 +22,7 @@ class Report:
 
     Attributes:
         saved: every picture that was saved, in this order.
-        said: the last text of each type of node.
+        said: what each type of node said last, a text or one for each picture.
     """
 
     def __init__(self, host: Any, folders: Folders, quiet: bool = False,
@@ -35,7 +35,7 @@ class Report:
         self._bar: Any = None
         self._previous: Any = None
         self.saved: list[Path] = []
-        self.said: dict[str, str] = {}
+        self.said: dict[str, list[str]] = {}
 
     def __enter__(self) -> "Report":
         """Take the pack's progress reports."""
@@ -56,8 +56,9 @@ class Report:
     def finished(self, node: Node, ui: dict[str, list]) -> None:
         """Write what the node wants shown."""
         self._close()
-        for text in ui.get("text", ()):
-            self.said[node.type] = str(text)
+        if texts := ui.get("text"):
+            self.said[node.type] = [*map(str, texts)]
+        for text in texts or ():
             self._tell(f"{node.title}: {text}\n")
         for image in ui.get("images", ()):
             path = self._path(image)

@@ -72,3 +72,13 @@ def test_both_commands_say_it_before_they_start(pictures, capsys, monkeypatch):
     assert main(["batch", workflow, "--input", "p?.png", "--output", "../all", *ONE_STEP]) == 0
     assert "2 pictures: about 8 seconds of a processor core, 0.3 GB for the" in (
         capsys.readouterr().err)
+
+
+def test_every_picture_of_a_file_counts(pictures):
+    Path("p1.png").rename("one.png")
+    with Image.open("one.png") as picture:
+        picture.save("p1.png", "TIFF", save_all=True, append_images=[picture.copy()] * 19)
+    said = planned("Denoise a photo")
+    assert said == f"p1.png: {JOBS['denoise'].cost.said(80 * 32, pictures=20)}.\n"
+    assert "20 pictures of 2560 pixels: about 42 seconds" in said
+    assert foretold._size("p1.png") == (2560, 20) and foretold._size("one.png") == (2560, 1)
