@@ -61,6 +61,9 @@ def test_sixteen_bits_stay(run, ending):
     both = np.concatenate([frame.colours, frame.alpha[..., None]], -1)
     levels = (both * 65535).round().astype(int)
     assert np.array_equal(levels, DEEP.repeat(2, 0).repeat(2, 1))
+    Path("p.png").write_bytes(png_of(257 * SHALLOW.astype(np.uint16), 6, 16))
+    assert run(graph(), "--output", f"coarse.{ending}")[0] == 0
+    assert read(Path(f"coarse.{ending}").read_bytes()).deep, "of 8 bits' levels, too"
 
 
 def test_every_level_of_alpha_comes_back(run):

@@ -89,6 +89,7 @@ def test_tiffs_of_other_numbers(kind, white):
     pixels, shown = KINDS[kind]
     pixels = pixels.astype({"int16": np.int16, "int8": np.int8}.get(kind, pixels.dtype))
     data = tiff_of(pixels, photometric="miniswhite" if white else "minisblack")
+    assert read(data).deep == (kind != "int8")
     shows(read(data), (1 - shown.astype(float) if white else shown)[..., None])
 
 

@@ -7,10 +7,14 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
+import torch
 from drawn_files import DEEP, SHALLOW, chunk, file_of, png_of, read
 from PIL import Image, TiffImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 from undegrade.headless.stock import metadata
+from undegrade.headless.stock.writing import writer
 
 
 def text_chunk(size: int) -> bytes:
@@ -93,6 +97,26 @@ def test_resolution_and_exif_survive_and_orientation_does_not(call, tmp_path, fi
         details = exif.get_ifd(0x8769)
         assert details[0x9003] == "2026:11:27 10:00:00" and exif.get_ifd(0x8825)[1] == "N"
         assert (details[0xA001], details[0xA002], details[0xA003]) == (1, 19, 23)
+
+
+@pytest.mark.parametrize("file", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_tiff_holds_the_exif_of_a_camera(deep, channels, file):
+    kept, stream = metadata.kept(io.BytesIO(described(file)), (19, 23)), io.BytesIO()
+    pixels = (DEEP if deep else SHALLOW)[..., :channels]
+    most = np.float32(65535 if deep else 255)
+    writer(torch.from_numpy(pixels / most), ".tif", deep, PngInfo(), kept)(stream)
+    stream.seek(0)
+    with tifffile.TiffFile(stream) as written:
+        (page,) = written.pages
+        assert np.array_equal(page.asarray().reshape(pixels.shape), pixels)
+        assert len(page.extrasamples) == (channels in (2, 4)) and page.tags["Make"].value == "Maker"
+        details, place = page.tags["ExifTag"].value, page.tags["GPSTag"].value
+        assert details["DateTimeOriginal"] == "2026:11:27 10:00:00"
+        assert (details["PixelXDimension"], place["GPSLatitudeRef"]) == (19, "N")
+        assert page.get_resolution() == pytest.approx((300, 150), abs=0.02)
+        assert "Orientation" not in page.tags
 
 
 def test_a_picture_of_no_file_keeps_nothing():

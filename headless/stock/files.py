@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -18,7 +17,6 @@ CHANNELS = ("alpha", "red", "green", "blue")
 HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
 FAINT = 2 / 255  # between the channels, in the mean: what a network leaves of colour in grey
 MARK = 32 / 255  # and anywhere: a small coloured mark is little in the mean
-STEP = 1e-3  # of a level of 8 bits; between two levels, there are more bits
 NO_MASK = (64, 64)  # the size of the empty mask of a picture without alpha
 
 
@@ -62,7 +60,7 @@ class LoadImage:
             TOLD.warning("%s: %d of its %d pictures left out; their sizes are not the first "
                          "one's.", image, len(frames) - len(alike), len(frames))
         pixels = torch.stack([torch.from_numpy(frame.colours) for frame in alike])
-        if any(_deep(values) for f in alike for values in (f.colours, f.alpha)):
+        if any(frame.deep for frame in alike):
             self.folders.deep.add(image)
         if all(frame.grey for frame in alike):
             self.folders.grey.add(image)
@@ -223,14 +221,6 @@ def _without_colours(image: Tensor) -> Tensor:
         return image
     grey = colours.double().mean(-1, keepdim=True).float()  # of three equal ones it is each
     return torch.cat((grey, alpha), -1)
-
-
-def _deep(values: np.ndarray | None) -> bool:
-    """Whether there are levels between those of 8 bits."""
-    if values is None:
-        return False
-    levels = values * np.float32(255)
-    return bool(np.abs(levels - levels.round()).max() > STEP)
 
 
 def _is_read(prompt: Mapping, node_id: str, slot: int) -> bool:

@@ -10,9 +10,10 @@ from PIL import Image
 from ..folders import Source
 from .reading import EXIF_ERRORS, ORIENTATION, TOLD, opened
 
-DETAILS, COLOUR_SPACE, WIDTH, HEIGHT = 0x8769, 0xA001, 0xA002, 0xA003
+DETAILS, PLACE, OTHERS = 0x8769, 0x8825, 0xA005  # lists of more tags, the last in the first
+COLOUR_SPACE, WIDTH, HEIGHT = 0xA001, 0xA002, 0xA003
 DESCRIBING = {  # the tags of a TIFF that are not about how its pixels lie in the file
-    270, 271, 272, 305, 306, 315, 33432, DETAILS, 0x8825, 0x4746, 0x4749,
+    270, 271, 272, 305, 306, 315, 33432, DETAILS, PLACE, 0x4746, 0x4749,
     *range(0x9C9B, 0x9CA0)}
 
 

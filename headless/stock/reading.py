@@ -29,12 +29,13 @@ EXIF_ERRORS = (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture: (H, W, 3) float32 in [0, 1] in sRGB, its opacity (H, W) if it has one, and whether
-    its file has no colours."""
+    """A picture: (H, W, 3) float32 in [0, 1] in sRGB, its opacity (H, W) if it has one, whether its
+    file has no colours, and whether it has more than 8 bits."""
 
     colours: np.ndarray
     alpha: np.ndarray | None
     grey: bool = False
+    deep: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,7 +77,7 @@ def _frames(data: bytes, path: Source) -> list[Frame]:
         if data[:2] not in (b"II", b"MM"):
             raise
         frames = None
-    return [_deep(*page, path) for page in tiffs.read(data)] if frames is None else frames
+    return [_deep(path, *page) for page in tiffs.read(data)] if frames is None else frames
 
 
 def _by_pillow(data: bytes, path: Source) -> list[Frame] | None:
@@ -113,8 +114,8 @@ def _frame(page: Image.Image, raw: str, tags: dict, profile: bytes | None, data:
     elif (hidden := page.info.get("transparency")) is not None:
         alpha = (values != np.array(hidden)).any(-1).astype(np.float64)
     values = values / most
-    return _deep(1 - values if tags.get(tiffs.COLOURS) == tiffs.WHITE_IS_ZERO else values, alpha,
-                 turn, profile, path)
+    values = 1 - values if tags.get(tiffs.COLOURS) == tiffs.WHITE_IS_ZERO else values
+    return _deep(path, values, alpha, turn, profile)
 
 
 def _levels(page: Image.Image, raw: str, data: bytes, index: int,
@@ -185,9 +186,9 @@ def _alpha(page: Image.Image, raw: str) -> np.ndarray | None:
     return np.asarray(page.getchannel("A")).astype(np.float32) / 255
 
 
-def _deep(values: np.ndarray, alpha: np.ndarray | None, turn: int, profile: bytes | None,
-          path: Source) -> Frame:
-    """A picture of more than 8 bits: grey or RGB (H, W, 1 or 3) in [0, 1]."""
+def _deep(path: Source, values: np.ndarray, alpha: np.ndarray | None, turn: int,
+          profile: bytes | None, deep: bool = True) -> Frame:
+    """A picture of more than 8 bits, or signed ones: grey or RGB (H, W, 1 or 3) in [0, 1]."""
     if profile:
         try:
             values = deep_shown(values, profile)
@@ -195,13 +196,14 @@ def _deep(values: np.ndarray, alpha: np.ndarray | None, turn: int, profile: byte
             TOLD.warning("%s: its colour profile is not used: %s.", path, error)
     colours = np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.float32)
     alpha = None if alpha is None else alpha.astype(np.float32)
-    return _upright(colours, alpha, turn, values.shape[-1] == 1)
+    return _upright(colours, alpha, turn, values.shape[-1] == 1, deep)
 
 
-def _upright(colours: np.ndarray, alpha: np.ndarray | None, turn: int, grey: bool) -> Frame:
+def _upright(colours: np.ndarray, alpha: np.ndarray | None, turn: int, grey: bool,
+             deep: bool = False) -> Frame:
     turned = TURNED.get(turn, lambda a: a)
     return Frame(np.ascontiguousarray(turned(colours)),
-                 None if alpha is None else np.ascontiguousarray(turned(alpha)), grey)
+                 None if alpha is None else np.ascontiguousarray(turned(alpha)), grey, deep)
 
 
 def _orientation(page: Image.Image, path: Source) -> int:

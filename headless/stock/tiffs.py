@@ -21,8 +21,9 @@ def beyond_pillow(file: Image.Image, raw: str) -> bool:
     return not (plain and raw.startswith(DEEP))
 
 
-def read(data: bytes) -> list[tuple[np.ndarray, np.ndarray | None, int, bytes | None]]:
-    """Every page: grey or RGB (H, W, 1 or 3) in [0, 1], its opacity, orientation and profile.
+def read(data: bytes) -> list[tuple[np.ndarray, np.ndarray | None, int, bytes | None, bool]]:
+    """Every page: grey or RGB (H, W, 1 or 3) in [0, 1], its opacity, orientation and profile, and
+    whether it has more than 8 bits.
 
     Raises:
         ValueError: tifffile is missing, the pixels are of a kind that it does not unpack, or their
@@ -42,7 +43,7 @@ def read(data: bytes) -> list[tuple[np.ndarray, np.ndarray | None, int, bytes | 
     return made
 
 
-def _page(page) -> tuple[np.ndarray, np.ndarray | None, int, bytes | None]:
+def _page(page) -> tuple[np.ndarray, np.ndarray | None, int, bytes | None, bool]:
     pixels = page.asarray()
     if page.axes == "SYX":
         pixels = np.moveaxis(pixels, 0, -1)
@@ -63,7 +64,8 @@ def _page(page) -> tuple[np.ndarray, np.ndarray | None, int, bytes | None]:
             values = values.clip(0, 1)
     tag = page.tags.get("Orientation")
     icc = page.tags.get("InterColorProfile")
-    return values, alpha, int(tag.value) if tag else 1, bytes(icc.value) if icc else None
+    return (values, alpha, int(tag.value) if tag else 1, bytes(icc.value) if icc else None,
+            page.bitspersample > 8)
 
 
 def in_range(pixels: np.ndarray, bits: int) -> np.ndarray:

@@ -12,16 +12,18 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from .metadata import DESCRIBING, DETAILS, OTHERS, PLACE
 from .png import SIGNATURE
 from .reading import TOLD
 
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF",
          ".webp": "WEBP"}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 95, "subsampling": 0}, "TIFF": {"compression": "tiff_adobe_deflate"},
+    "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95, "method": 4}, "PNG": {"compress_level": 4}}
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> a PNG's
 METRE = 39.3701  # inches
+DEFLATE, CONTIGUOUS, STRAIGHT_ALPHA, INCHES = 8, 1, 2, 2  # values of a TIFF's tags
 UP = 2  # the filter of PNG rows that takes the row above away
 
 
@@ -40,11 +42,13 @@ def writer(image: Tensor, ending: str, deep: bool, chunks: PngInfo, kept: Mappin
     kind = KINDS[ending]
     if deep and kind == "PNG":
         return partial(_deep_png, image, chunks, kept)
-    if deep and kind == "TIFF" and (write := _deep_tiff(image, kept)):
-        return write
+    if deep and kind == "TIFF":
+        return partial(_tiff, _sixteen_bits(image), kept)
     if deep:
         TOLD.warning("%s holds 8 of the picture's 16 bits.", kind)
     picture = eight_bits(image)
+    if kind == "TIFF":
+        return partial(_tiff, np.asarray(picture), kept)
     if kind == "JPEG" and picture.mode in ("LA", "RGBA"):
         if picture.getchannel("A").getextrema()[0] < 255:
             TOLD.warning("JPEG holds no transparency; the picture is laid on white.")
@@ -94,23 +98,34 @@ def _deep_png(image: Tensor, chunks: PngInfo, kept: Mapping[str, Any], stream: I
         stream.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check))
 
 
-def _deep_tiff(image: Tensor, kept: Mapping[str, Any]) -> Callable[[IO[bytes]], Any] | None:
-    """By tifffile, where it is installed."""
-    try:
-        from tifffile import TiffWriter
-    except ImportError:
-        TOLD.warning("a TIFF of 16 bits needs tifffile (pip install tifffile).")
-        return None
-    pixels = _sixteen_bits(image)
-    if kept.get("exif"):
-        TOLD.warning("a TIFF of 16 bits is written without EXIF; a PNG keeps both.")
+def _tiff(pixels: np.ndarray, kept: Mapping[str, Any], stream: IO[bytes]) -> None:
+    """Pillow fails on EXIF in one that is packed; but EXIF is a TIFF without pixels, which are put
+    behind it."""
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    height, width, channels = pixels.shape
+    packed = zlib.compress(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes(), 6)
+    tags = _described(kept.get("exif", b""))
+    own = {256: width, 257: height, 258: (8 * pixels.itemsize,) * channels, 259: DEFLATE,
+           262: 1 + (channels > 2), 273: 0, 277: channels, 278: height, 279: len(packed),
+           284: CONTIGUOUS}
+    if channels in (2, 4):
+        own[338] = STRAIGHT_ALPHA
+    if dpi := kept.get("dpi"):
+        own |= {282: dpi[0], 283: dpi[1], 296: INCHES}
+    for tag, value in own.items():
+        tags[tag] = value
+    stream.write(tags.tobytes().removeprefix(b"Exif\0\0"))  # the offset, 273, is that of its end
+    stream.write(packed)
 
-    def write(stream: IO[bytes]) -> None:
-        channels = pixels.shape[-1]
-        with TiffWriter(stream) as file:
-            file.write(pixels[..., 0] if channels == 1 else pixels, compression="zlib",
-                       photometric="minisblack" if channels < 3 else "rgb",
-                       resolution=kept.get("dpi"), planarconfig="contig" if channels > 1 else None,
-                       extrasamples=["unassalpha"] if channels in (2, 4) else None)
 
-    return write
+def _described(exif: bytes) -> Image.Exif:
+    """What EXIF says of a picture, and not of its file, in the byte order of most processors."""
+    given, tags = Image.Exif(), Image.Exif()
+    given.load(exif)
+    tags.endian = "<"
+    for tag in DESCRIBING.intersection(given):
+        inside = given.get_ifd(tag) if tag in (DETAILS, PLACE) else None
+        if inside and OTHERS in inside:
+            inside = {**inside, OTHERS: given.get_ifd(OTHERS)}
+        tags[tag] = given[tag] if inside is None else inside
+    return tags
