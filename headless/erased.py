@@ -14,7 +14,7 @@ def uncovered(picture: "Tensor", mask: "Tensor | None") -> "Tensor":
     """
     if mask is None or picture.shape[-1] < 4:
         return picture
-    seen, filled = picture.clone(), mask > 0
+    seen, filled = picture.clone(), (mask > 0).to(picture.device)
     for alpha in seen[..., 3]:
         own = bool(((alpha < 0.5) == filled[0]).all())
         opaque = _reached(filled[0], alpha < 1) if own else filled[0]
