@@ -16,6 +16,7 @@ from undegrade.models.registry import BUILT_IN, load_pixel_prior
 from undegrade.models.weights import read_tensors
 from undegrade.pipelines.degradation import real_world
 from undegrade.pipelines.degradation.random_blur import blur_kernel, sinc_kernel
+from undegrade.pipelines.metrics import gmsd
 from undegrade.training import (
     critic,
     degraded_batches,
@@ -155,6 +156,17 @@ def test_texture_counts_how_much_and_not_where(draw):
     assert torch.allclose(distances.sobel(x), kornia.filters.sobel(x), atol=1e-5)
     half = distances.texture_distance(x, 0.5 * x)
     assert (half > 0.9 * distances.edge_distance(x, 0.5 * x)).all()
+
+
+def test_the_deviation_of_similar_gradients_is_gmsd_with_a_slope(draw):
+    truth = draw(2, 1, 64, 64).expand(-1, 3, -1, -1) / 2
+    x = (truth + 0.2 * draw(2, 1, 64, 64)).clamp(-1, 1).requires_grad_()
+    found = distances.similarity_deviation(x, truth.clamp(-1, 1))
+    assert torch.allclose(found, gmsd(x, truth.clamp(-1, 1)), rtol=0.15)
+    same = truth.clone().requires_grad_()
+    for off in (found, distances.similarity_deviation(same, truth)):
+        assert torch.autograd.grad(off.sum(), x if off is found else same)[0].isfinite().all()
+    assert float(off.max()) < 2e-3
 
 
 def test_steep_critics_pay(draw):

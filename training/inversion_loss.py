@@ -5,13 +5,14 @@ the enlarged low-resolution picture, truth that of the true one, and the prior D
 
     n = mean + std eps,   x0 = D(z + sigma n, sigma)
     loss = |x0 - truth|^2 / |z - truth|^2 + v edges(x0, truth) / edges(z, truth)
-           + u features(x0, truth) + t texture(x0, truth) / texture(z, truth) - w critic(x0, z)
+           + u features(x0, truth) + t texture(x0, truth) / texture(z, truth)
+           + g gmsd(x0, truth) / gmsd(z, truth) - w critic(x0, z)
 
 after one step of the prior, from a start level drawn for each sample. The last term, a hinge GAN
 (`critic.py`), sets in at step `adversarial_from`; the critic learns from the first, and sees the
 enlarged picture beside. The paper's w is 0.1, from step 10,000 of 100,000.
 
-A start is a choice between what is likely and what looks sharp: the last two terms count in full
+A start is a choice between what is likely and what looks sharp: the last three terms count in full
 from `SHARP` on and not at all up to `FAITHFUL`. Where `least_gain` is set, t and w are the most
 that they may be: they fall while the sharp starts gain fewer dB over bicubic than that, and rise
 while they gain more.
@@ -19,10 +20,11 @@ while they gain more.
 Where we depart: errors are counted in units of bicubic's of the whole batch, so that the terms
 weigh alike whatever the pictures. The paper's perceptual term is a VGG16 of its own on latents,
 which is not published with a licence that lets it be used here; ours are a distance of gradient
-magnitudes at two scales and, for the pack's pixel priors, one of their own features
-(`features.py`). The critic is held to slopes that are not too steep (`critic.py`). The paper draws
-its start from four timesteps (`starts` listed); by default ours covers the interval they lie in.
-Latents of the true picture are the encoder's mean, no sample of it.
+magnitudes at two scales, the deviation of their similarity and, for the pack's pixel priors, one
+of their own features (`features.py`). The critic is held to slopes that are not too steep
+(`critic.py`). The paper draws its start from four timesteps (`starts` listed); by default ours
+covers the interval they lie in. Latents of the true picture are the encoder's mean, no sample
+of it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,13 @@ from ..pipelines.invsr.sampler import bicubic
 from ..pipelines.metrics import psnr
 from ..pipelines.options import Options, option
 from .critic import Critic, critic_loss, generator_loss, steepness
-from .distances import edge_distance, lattice, square_distance, texture_distance
+from .distances import (
+    edge_distance,
+    lattice,
+    similarity_deviation,
+    square_distance,
+    texture_distance,
+)
 from .features import feature_distance, features
 from .loop import Task
 
@@ -77,6 +85,9 @@ class LossOptions(Options):
     )
     texture: float = option(
         0.0, "Weight t of the distance of gradient magnitudes averaged over windows.", min=0.0
+    )
+    similarity: float = option(
+        0.0, "Weight g of the deviation of gradient magnitude similarity, GMSD.", min=0.0
     )
     lattice: float = option(
         0.0, "Weight of the share of the error that repeats every 8 pixels, a network's pattern.",
@@ -137,6 +148,9 @@ class PredictorTask(Task):
         if chosen.texture:
             off = self.relative(*(texture_distance(x, truth) for x in (x0, z)), self.share(sigma))
             terms["texture"] = chosen.texture * self.balance.clone() * off
+        if chosen.similarity:
+            off = (similarity_deviation(x, truth) for x in (x0, z))
+            terms["similarity"] = chosen.similarity * self.relative(*off, self.share(sigma))
         if chosen.lattice:
             terms["lattice"] = chosen.lattice * lattice(x0, truth).mean()
         if chosen.adversarial:
