@@ -79,8 +79,8 @@ def test_noise_of_a_toned_picture_is_its_lumas():
     tone = torch.tensor([1, 0.9, 0.75])[:, None, None]
     sepia = ((noisy + 1) * tone * 127.5).round() / 127.5 - 1
     model = noise_of(sepia)
-    assert model.grey and model.at(0.0) == pytest.approx(0.88 * 20 / 127.5, rel=0.15)
-    assert not noise_of(window("coffee")).grey
+    assert model.toned and model.at(0.0) == pytest.approx(0.88 * 20 / 127.5, rel=0.15)
+    assert not noise_of(window("coffee")).toned
 
 
 def test_a_level_given_for_a_grey_picture_is_that_of_each_channel():

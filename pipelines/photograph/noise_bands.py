@@ -34,26 +34,28 @@ COARSEST = 1.3  # the most that coarse luma of noise is above its coarse chroma
 MARGIN = 1.1  # for what compression took from the picture beside adding to it; best of 1 to 1.3
 
 
-def levels_of(z: Tensor, grey: bool) -> tuple[Tensor, bool, bool]:
+def levels_of(z: Tensor, toned: bool) -> tuple[Tensor, bool, bool]:
     """(4, 3) levels of one picture, (1, 3, H, W), whether they are all one, and whether texture was
-    found that has the levels of noise. grey: whether its channels have the same noise.
+    found that has the levels of noise. toned: see `is_toned`.
 
     White where the estimate of Chen et al. (`noise_level`), which knows texture, explains most of
     the finest band. Otherwise noise and texture are told apart by chroma, which noise has and
     texture hardly, by how the bands grow, and by its structure.
     """
-    found = flattest(z)
-    seen = opponent(z)[:, :1] if grey else z
-    white = noise_level(seen[0].cpu().double())  # of the quietest direction
-    luma = min(white, found[0, 0].item()) if grey else white
-    levels = torch.zeros(BANDS, 3)
-    alike = (found[:, 1:] / max(white, 1e-9)).log().abs() < ALIKE
-    even = not grey and bool(alike.all(0).any())  # stained tissue has texture in the other
-    if luma >= max(FLOOR, 0.0 if even else WHITE * found[0, 0]):
+    found, levels = flattest(z), torch.zeros(BANDS, 3)
+    finest = found[0, 0].item()
+    luma = min(noise_level(opponent(z)[0, :1].cpu().double()), finest) if toned else 0.0
+    if luma >= max(FLOOR, WHITE * finest):
         levels[:, 0] = luma
-        levels[:, 1:] = 0.0 if grey else white
-        return levels, not grey, False
-    return blotches_of(z, found, luma, grey)
+        return levels, False, False
+    if bool((z == z[:, :1]).all()):
+        return blotches_of(z, found, luma, True)
+    white = noise_level(z[0].cpu().double())  # of the quietest direction
+    alike = (found[:, 1:] / max(white, 1e-9)).log().abs() < ALIKE
+    even = bool(alike.all(0).any())  # stained tissue has texture in the other
+    if white >= max(FLOOR, 0.0 if even else WHITE * finest):
+        return levels + white, True, False
+    return blotches_of(z, found, white, False)
 
 
 def blotches_of(z: Tensor, found: Tensor, luma: float, grey: bool) -> tuple[Tensor, bool, bool]:

@@ -40,14 +40,14 @@ class NoiseModel:
 
     tilt: r. levels: (4, 3), standard deviations in the stabilised picture by band, fine to coarse,
     and by luma and the two chromas; all zero for a clean picture. white: one level for all of them.
-    grey: whether all channels have the same noise. texture: whether the picture is too densely
+    toned: whether all channels have the same noise. texture: whether the picture is too densely
     textured to tell, drawn: whether it is of letters or patterns; then the levels are zero too.
     """
 
     tilt: float
     levels: Tensor = field(repr=False)
     white: bool
-    grey: bool = False
+    toned: bool = False
     texture: bool = False
     drawn: bool = False
 
@@ -77,9 +77,9 @@ class NoiseModel:
         if self.level:
             return replace(self, levels=self.levels * (level / self.at(0.0)))
         levels = torch.full_like(self.levels, level)
-        if self.grey:
+        if self.toned:
             levels[:, 0], levels[:, 1:] = 3**0.5 * level, 0.0
-        return NoiseModel(0.0, levels, not self.grey, self.grey)
+        return NoiseModel(0.0, levels, not self.toned, self.toned)
 
 
 def noise_of(picture: Tensor) -> NoiseModel:
@@ -95,14 +95,14 @@ def noise_of(picture: Tensor) -> NoiseModel:
     x = picture[None]
     tilt = tilt_of(x)
     z = stabilised(x, tilt)
-    grey = is_toned(z)
-    levels, white, structured = levels_of(z, grey)
+    toned = is_toned(z)
+    levels, white, structured = levels_of(z, toned)
     noisy = bool(levels.any())
-    drawn = noisy and is_drawn(z)
-    texture = not drawn and (is_texture(z) if noisy and (grey or white) else structured > noisy)
+    drawn = noisy and is_drawn(z, float(levels.max()))
+    texture = not drawn and (is_texture(z) if noisy and (toned or white) else structured > noisy)
     if drawn or texture:
         levels = torch.zeros_like(levels)
-    return NoiseModel(tilt, levels, white, grey, texture, drawn)
+    return NoiseModel(tilt, levels, white, toned, texture, drawn)
 
 
 def stabilised(x: Tensor, tilt: float) -> Tensor:
