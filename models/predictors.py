@@ -14,7 +14,7 @@ from . import noise_predictor, pixel_predictor
 from .registry import EMBEDDED
 from .weights import UnsupportedWeightsError, read_tensors
 
-BUILT_IN_PREDICTOR = EMBEDDED / "predictor_v3.safetensors"
+BUILT_IN_PREDICTOR = EMBEDDED / "predictor_v4.safetensors"
 
 Tensors = dict[str, Tensor]
 
