@@ -199,7 +199,7 @@ def _cost(options: argparse.Namespace, plan: Plan, made: dict[str, list[list]]) 
 def _unchanged(options: argparse.Namespace, report: "Report", pictures: int) -> str:
     """What was found, and why nothing comes of it."""
     found = ". ".join(dict.fromkeys(findings(options.job, report.said, pictures)))
-    if "nothing to gain" in found:
+    if "nothing to gain" in found or "left as it is" in found:
         return found
     chosen = " ".join(f"--{option} {value}" for option, _, value in _chosen(options))
     why = f"with {chosen}" if chosen else "nothing to gain,"

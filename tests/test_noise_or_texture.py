@@ -86,6 +86,7 @@ def test_noise_of_a_toned_picture_is_its_lumas():
 def test_a_level_given_for_a_grey_picture_is_that_of_each_channel():
     model = noise_of(torch.zeros(3, 48, 48)).of_level(0.1)
     assert model.at(0.0) == pytest.approx(0.1) and not model.levels[:, 1:].any()
+    assert report(noise_of(torch.zeros(3, 48, 48)), 1e-4).endswith("of 255: taken as 0.0001")
 
 
 def test_a_canvas_of_one_colour_does_not_lower_the_noise():

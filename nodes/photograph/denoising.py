@@ -99,11 +99,10 @@ class Denoise:
         expect(prior, Prior, "prior", "a prior such as Load Pixel Prior")
         pixels, layout = to_pixels(image)
         models = [noise_of(picture) for picture in pixels]
-        said = [report(model) for model in models]
+        said = [report(model, noise_level) for model in models]
         found = sum(model.at(0.0) for model in models) / len(models)
         if noise_level:
             models = [model.of_level(noise_level) for model in models]
-            said = [f"{line}; taken as {noise_level:.3f}" for line in said]
         if len(said) > 1:
             said = [f"picture {b + 1}: {line}" for b, line in enumerate(said)]
         noisy = [b for b, model in enumerate(models) if model.level and strength]

@@ -32,6 +32,7 @@ from .noise_bands import FLOOR
 from .noise_curve import NoiseModel, stabilised, unstabilised
 
 ORIENTATIONS = 8
+LEFT = "left as it is"
 
 
 def denoised(prior: Prior, picture: Tensor, model: NoiseModel, passes: int) -> Tensor:
@@ -62,18 +63,22 @@ def denoised(prior: Prior, picture: Tensor, model: NoiseModel, passes: int) -> T
     return clean.mean(0, keepdim=True).expand_as(clean) if grey else clean
 
 
-def report(model: NoiseModel) -> str:
-    """What was found, in words."""
+def report(model: NoiseModel, taken: float = 0.0) -> str:
+    """What was found, in words. taken: the level that counts in place of what was found."""
+    instead = f"taken as {taken:.3g}" if taken else ""
     if model.drawn:
-        return "letters, strokes or a pattern, no noise that is seen: left as it is"
+        return f"letters, strokes or a pattern, no noise that is seen: {instead or LEFT}"
     if model.texture:
-        return "dense texture, which noise cannot be told from: left as it is; give a noise_level"
+        left = instead or f"{LEFT}; give a noise_level"
+        return f"dense texture, which noise cannot be told from: {left}"
     if not model.level:
-        return f"no noise above {FLOOR * 127.5:.1f} of 255: nothing to gain, left as it is"
+        left = instead or f"nothing to gain, {LEFT}"
+        return f"no noise above {FLOOR * 127.5:.1f} of 255: {left}"
     grey, dark, bright = (model.at(x) for x in (0.0, -0.8, 0.8))
     where = f" ({dark:.3f} in dark parts, {bright:.3f} in bright ones)" if model.tilt else ""
     kind = ", blotchy" if model.blotchy else ""
-    return f"noise {grey:.3f}{where}, {grey * 127.5:.1f} of 255{kind}"
+    found = f"noise {grey:.3f}{where}, {grey * 127.5:.1f} of 255{kind}"
+    return f"{found}; {instead}" if taken else found
 
 
 def missing(white: Tensor, model: NoiseModel) -> Tensor:
