@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 import subprocess
+import tempfile
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,8 +156,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk(place, small_disk, capsys):
+def test_a_full_disk(place, small_disk, capsys, monkeypatch):
     folder, enlarge = small_disk
+    monkeypatch.setattr(tempfile, "tempdir", str(place))  # where the last picture is saved to
     assert batch("w.json", "whole", calls=Calls()) == 0
     whole = files("whole")
     capsys.readouterr()
