@@ -4,8 +4,8 @@ import json
 import resource
 import shutil
 import subprocess
-import tempfile
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
