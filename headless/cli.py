@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .console import lasting_console
+from .destination import FORMATS
 from .outcome import DONE, STOPPED
 from .own_process import choose_threads, keep_memory
 from .pack import Pack, version
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--output", type=Path, default=Path("output"), metavar="DIR|FILE",
                              help="where pictures go (default: output); a file's ending is their "
                                   "format")
-        command.add_argument("--format", choices=("png", "jpg", "tif", "webp"),
+        command.add_argument("--format", choices=FORMATS,
                              help="of the pictures (default: png, which carries the workflow)")
     batch.add_argument("--output", type=Path, default=Path("output"), metavar="DIR",
                        help="where pictures go (default: output)")

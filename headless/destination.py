@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .folders import Folders
 
+FORMATS = ("png", "jpg", "tif", "webp")  # of --format
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 
 

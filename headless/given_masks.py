@@ -62,11 +62,12 @@ def selections(options: argparse.Namespace, node: str, picture: "Tensor") -> dic
         return {}
     mask = selected(path, picture, options.force)
     share, filled = float(mask.mean()), node == MASK
-    if not share and (filled or _is_drawn(path)):
-        dark = "; what is painted there is too dark: paint it white" if _is_drawn(path) else ""
-        raise NodeError(f"nothing in {path} is {BRIGHT}, and that is what is "
-                        f"{'filled in' if filled else 'not copied'}{dark}.")
     if not share:
+        drawn = _is_drawn(path)
+        dark = "; what is painted there is too dark: paint it white" if drawn else ""
+        if filled or drawn:
+            raise NodeError(f"nothing in {path} is {BRIGHT}, and that is what is "
+                            f"{'filled in' if filled else 'not copied'}{dark}.")
         sys.stderr.write(f"nothing in {path} is {BRIGHT}, so that all may be copied.\n")
     if filled and share > MOST and not options.force:
         raise NodeError(f"--mask: {100 * share:.0f} % of {path} is white, and white is what is "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .blueprints import HOST, JOBS, LOAD, MASK, SAVE, SPARED, around, helps, nodes_of, widgets
-from .destination import expect_format, make_folder, unused, write_to
+from .destination import FORMATS, expect_format, make_folder, unused, write_to
 from .erased import uncovered
 from .folders import Folders
 from .foretold import enlarged, of_kind
@@ -58,7 +58,7 @@ def add_commands(commands: "argparse._SubParsersAction") -> None:
         add("--output", type=Path, metavar="DIR|FILE",
             help=f"where the result goes (default: NAME_{job.word} beside the picture, in its "
                  "format)")
-        add("--format", choices=("png", "jpg", "tif", "webp"), help="of the result")
+        add("--format", choices=FORMATS, help="of the result")
         add("--compare", action="store_true",
             help="write before and after side by side, too"
                  + (", and what was taken for a scratch" if job.marks else ""))

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..blueprints import counted
-from ..destination import make_folder
+from ..destination import FORMATS, make_folder
 from ..document import Document, Entry
 from ..execution import NodeError
 from ..folders import Folders
@@ -62,7 +62,7 @@ def add_command(commands: "argparse._SubParsersAction") -> argparse.ArgumentPars
         help="run the nodes that report figures, too, and put the figures into the manifest")
     add("--one-noise", action="store_true",
         help="the same noise for all frames of a video, against flicker")
-    add("--format", choices=("png", "jpg", "tif", "webp"), default="png",
+    add("--format", choices=FORMATS, default="png",
         help="of the pictures (default: png, which carries the workflow)")
     add("--dry-run", action="store_true", help="print what would run, and run nothing")
     add("--quiet", action="store_true", help="draw no progress bar")

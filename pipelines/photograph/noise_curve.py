@@ -99,7 +99,9 @@ def noise_of(picture: Tensor) -> NoiseModel:
     levels, white, structured = levels_of(z, toned)
     noisy = bool(levels.any())
     drawn = noisy and is_drawn(z, float(levels.max()))
-    texture = not drawn and (is_texture(z) if noisy and (toned or white) else structured > noisy)
+    texture = structured and not noisy
+    if noisy and not drawn and (toned or white):
+        texture = is_texture(z)
     if drawn or texture:
         levels = torch.zeros_like(levels)
     return NoiseModel(tilt, levels, white, toned, texture, drawn)

@@ -32,6 +32,7 @@ ALIKE, NEAR = 0.6, 0.25  # share of neighbours that differ by less than this sha
 FEW_LEVELS = 2.0  # kurtosis below which the finest band holds a pattern; noise has 2.3 at least
 TONED = 0.4  # deviation of colour from a curve of luma, over luma's finest level
 TINGE = 2 / 127.5  # the most that it is at all
+PIXELS = 2**18  # that are fitted at a time
 STRUCTURED, STRUCTURED_GREY = 0.05, 0.3  # products of `is_structured`, from which it is texture
 
 
@@ -106,9 +107,7 @@ def is_drawn(z: Tensor, told: float) -> bool:
     have .73 and more, as JPEG of quality 75 .35 to .84; with noise of 8 on them .36 and less.
     """
     luma = opponent(z)[:, :1]
-    fine, middle = (band[:, :1] for band in bands(opponent(z))[:2])
-    power, coarser = (blocks(band.square())[0] for band in (fine, middle))
-    kept = flattest(z, power, coarser)
+    fine, power, _, kept = flat_luma(z)
     if len(kept) < FEWEST:
         return False
     finest = float(power[kept].median().sqrt() / gains()[0])
@@ -126,26 +125,43 @@ def is_toned(z: Tensor) -> bool:
     colours are next to a curve of its luma, as toned prints and scans of black and white are."""
     if bool((z == z[:, :1]).all()):
         return True
-    luma, *chromas = opponent(z)[0].flatten(1).cpu().double()
-    curve = torch.stack([luma**k for k in range(4)], 1)
-    fitted = curve @ torch.linalg.lstsq(curve, torch.stack(chromas, 1)).solution
-    off = (torch.stack(chromas, 1) - fitted).square().mean().sqrt()
-    fine = blocks(bands(opponent(z))[0][:, :1].square())[0]
+    split = opponent(z)
+    off = off_the_curve(split[0].flatten(1).cpu())
+    fine = blocks(bands(split[:, :1])[0].square())[0]
     return bool(off < min(TINGE, TONED * float(fine.median().sqrt() / gains()[0])))
+
+
+def off_the_curve(pixels: Tensor) -> float:
+    """The deviation of both chromas from their best cubic curves of luma, pixels (3, count), by
+    least squares from sums: of many pixels no matrix is made."""
+    sums, power = torch.zeros(4, 6, dtype=torch.float64), 0.0
+    for luma, *chromas in (part.double() for part in pixels.split(PIXELS, 1)):
+        curve, both = torch.stack([luma**k for k in range(4)]), torch.stack(chromas)
+        sums += curve @ torch.cat([curve, both]).T
+        power += float(both.square().sum())
+    known, asked = sums.split([4, 2], 1)
+    explained = (asked * torch.linalg.lstsq(known, asked).solution).sum()
+    return (max(power - float(explained), 0.0) / (2 * pixels.shape[1])) ** 0.5
 
 
 def is_texture(z: Tensor) -> bool:
     """Whether even the flattest blocks of luma hold texture: it is peaked, where noise is Gaussian,
     and grows from the finest band to the next.
     """
-    fine, middle = (band[:, :1] for band in bands(opponent(z))[:2])
-    power, coarser = (blocks(band.square())[0] for band in (fine, middle))
+    fine, power, coarser, kept = flat_luma(z)
     peaked = blocks(fine.square().square())[0] / power.square().clamp_min(FLAT_POWER**2)
-    kept = flattest(z, power, coarser)
     if len(kept) < FEWEST:
         return False
     growth = (coarser[kept].median() / power[kept].median()).sqrt() * gains()[0] / gains()[1]
     return bool(peaked[kept].median() > PEAKED) and bool(growth > DENSE)
+
+
+def flat_luma(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The finest band of luma, (1, 1, H, W), its power and the next one's by blocks, (count,), and
+    the numbers of the blocks that are flattest in the next one."""
+    fine, middle = bands(opponent(z)[:, :1])[:2]
+    power, coarser = (blocks(band.square())[0] for band in (fine, middle))
+    return fine, power, coarser, flattest(z, power, coarser)
 
 
 def flattest(z: Tensor, power: Tensor, coarser: Tensor) -> Tensor:
